@@ -1,0 +1,365 @@
+"""softmax(QKᵀ/√d_k + Mask)·V: readable, block by block, fused, multi-head.
+
+:func:`attention` is the formula. :func:`blockwise_attention` and
+:func:`fused_attention` compute the same without holding all weights; they
+are tested equal to it. Derived in chapters 1, 3 and 4.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mattn import softmax
+from mattn.cache import KVCache
+from mattn.masks import Causal, Mask, default_positions, full
+
+__all__ = [
+    "MultiHeadAttention",
+    "attention",
+    "blockwise_attention",
+    "fused_attention",
+    "merge_heads",
+    "record_weights",
+    "split_heads",
+]
+
+
+def attention(
+    q: Float[Tensor, "*batch Tq D"],
+    k: Float[Tensor, "*#batch Tk D"],
+    v: Float[Tensor, "*#batch Tk Dv"],
+    mask: Mask | Bool[Tensor, "*#batch #Tq #Tk"] | None = None,
+) -> tuple[Float[Tensor, "*batch Tq Dv"], Float[Tensor, "*batch Tq Tk"]]:
+    """Attention(Q, K, V) = softmax(QKᵀ/√d_k + Mask)·V, with its weights.
+
+    ``mask`` is a rule, or a boolean tensor with ``True`` = may attend, or
+    ``None``: everything may be seen. Row ``b`` of a rule that tells the rows
+    of a batch apart is for ``q[b]``. A row in which nothing may be seen has
+    weights, output and gradients of exactly 0.
+
+    Raises ``ValueError`` for a mask that is not boolean or does not fit.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> from mattn import causal
+    >>> attention(x, x, x, causal)[1]
+    tensor([[1.0000, 0.0000],
+            [0.3302, 0.6698]])
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
+    Derived in chapters 1 and 3.
+    """
+    _check_sizes(q, k, v)
+    scores = q @ k.mT / math.sqrt(q.shape[-1])  # (…, Tq, Tk)
+    weights = softmax.masked_softmax(scores, _allowed(mask, q, k))
+    return weights @ v, weights
+
+
+def blockwise_attention(
+    q: Float[Tensor, "*batch Tq D"],
+    k: Float[Tensor, "*#batch Tk D"],
+    v: Float[Tensor, "*#batch Tk Dv"],
+    mask: Mask | Bool[Tensor, "*#batch #Tq #Tk"] | None = None,
+    *,
+    block: int = 128,
+    skip: bool = True,
+) -> Float[Tensor, "*batch Tq Dv"]:
+    """The output of :func:`attention` in memory linear in T.
+
+    Queries and keys are read ``block`` at a time and merged by the online
+    softmax; blocks in which nothing is allowed are not computed (unless
+    ``skip=False``, to measure what that saves). The backward pass computes
+    each block of rows again instead of keeping it. Derived in chapter 4.
+    """
+    if block < 1:
+        raise ValueError(f"blockwise_attention: expected block >= 1; got {block}.")
+    _check_sizes(q, k, v)
+    if isinstance(mask, Tensor):
+        _allowed(mask, q, k)  # the shape is checked once, not block by block
+    recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+    rows = []
+    for start in range(0, max(q.shape[-2], 1), block):
+        attend = functools.partial(
+            _attend_rows, mask=mask, start=start, Tq=q.shape[-2], block=block, skip=skip
+        )
+        q_rows = q[..., start : start + block, :]
+        if recompute:
+            rows.append(checkpoint(attend, q_rows, k, v, use_reentrant=False))
+        else:
+            rows.append(attend(q_rows, k, v))
+    return torch.cat(rows, dim=-2)
+
+
+def _attend_rows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask,
+    start: int,
+    Tq: int,
+    block: int,
+    skip: bool,
+) -> Tensor:
+    """One block of queries, the first of them query ``start`` of ``Tq``."""
+    Tk = k.shape[-2]
+    q_positions, k_positions = default_positions(Tq, Tk, device=q.device)
+    q_positions = q_positions[start : start + block]
+    batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+    column = q.new_zeros(*batch, q.shape[-2], 1)
+    seen = softmax.Partial(
+        column - torch.inf, column, column.expand(*batch, -1, v.shape[-1])
+    )
+    for j in range(0, Tk, block):
+        keys = slice(j, j + block)
+        allowed = None
+        if isinstance(mask, Mask):
+            allowed = mask.at(q_positions, k_positions[keys])
+            allowed = _align_rows(allowed, len(batch))
+        elif mask is not None:
+            whole = mask.expand(*mask.shape[:-2], Tq, Tk)
+            allowed = whole[..., start : start + block, keys]
+        if skip and allowed is not None and not allowed.any():
+            continue
+        scores = q @ k[..., keys, :].mT / math.sqrt(q.shape[-1])
+        seen = softmax.merge(seen, softmax.partial(scores, v[..., keys, :], allowed))
+    return softmax.finish(seen)
+
+
+def fused_attention(
+    q: Float[Tensor, "B H Tq D"],
+    k: Float[Tensor, "B Hkv Tk D"],
+    v: Float[Tensor, "B Hkv Tk Dv"],
+    mask: Mask | Bool[Tensor, "#B #H #Tq #Tk"] | None = None,
+) -> Float[Tensor, "B H Tq Dv"]:
+    """The output of :func:`attention` by PyTorch's fused kernel.
+
+    Chooses the cheapest arguments of ``scaled_dot_product_attention`` that
+    mean the same as ``mask``, and keeps the rule for empty rows (output 0),
+    on which its back ends differ. ``H`` query heads may share ``Hkv`` key
+    heads when ``Hkv`` divides ``H`` (Ainslie et al. 2023, arXiv:2305.13245).
+    """
+    _check_sizes(q, k, v)
+    sdpa = functools.partial(
+        F.scaled_dot_product_attention, q, k, v, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    Tq, Tk = q.shape[-2], k.shape[-2]
+    if Tk == 0:  # every row is empty; the kernels do not agree on it
+        return q.new_zeros(*q.shape[:-1], v.shape[-1])
+    if mask is None or (isinstance(mask, Causal) and Tq == 1):
+        return sdpa()
+    if isinstance(mask, Causal) and Tq == Tk:  # is_causal is top-left aligned
+        return sdpa(is_causal=True)
+    allowed = _allowed(mask, q, k)
+    empty = ~allowed.any(dim=-1, keepdim=True)
+    return sdpa(attn_mask=allowed | empty).masked_fill(empty, 0.0)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention in ``n_heads`` parallel heads between two linear maps.
+
+    ``forward(x)`` is self-attention; with ``context`` the keys and values
+    come from there (cross-attention). The mask is an argument. The fused
+    path computes the output, except inside :func:`record_weights`.
+
+    ``n_kv_heads`` shares each key head among several query heads; ``d_head``
+    frees the head size from ``d_model / n_heads``; ``rotate(x, positions)``
+    is applied to queries and keys (rotary positions, chapter 6).
+    No biases. Derived in chapter 3.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        n_kv_heads: int | None = None,
+        d_head: int | None = None,
+        rotate: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        super().__init__()
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if d_head is None:
+            if d_model % n_heads:
+                raise ValueError(
+                    f"expected d_model divisible by n_heads; got {d_model} and "
+                    f"{n_heads}. Choose another number of heads, or give d_head."
+                )
+            d_head = d_model // n_heads
+        if n_heads % n_kv_heads:
+            raise ValueError(
+                f"expected n_heads divisible by n_kv_heads; got {n_heads} and "
+                f"{n_kv_heads}: each key head serves the same number of query heads."
+            )
+        self.n_heads, self.n_kv_heads, self.d_head = n_heads, n_kv_heads, d_head
+        self.query = nn.Linear(d_model, n_heads * d_head, bias=False)
+        self.key = nn.Linear(d_model, n_kv_heads * d_head, bias=False)
+        self.value = nn.Linear(d_model, n_kv_heads * d_head, bias=False)
+        self.output = nn.Linear(n_heads * d_head, d_model, bias=False)
+        self.rotate = rotate
+        self._record: Callable[[Tensor], None] | None = None
+
+    def forward(
+        self,
+        x: Float[Tensor, "B Tq C"],
+        mask: Mask | Bool[Tensor, "#B #H #Tq #Tk"] | None = None,
+        *,
+        context: Float[Tensor, "B Tk C"] | None = None,
+        cache: KVCache | None = None,
+        positions: Int[Tensor, "*rows Tq"] | None = None,
+    ) -> Float[Tensor, "B Tq C"]:
+        """Outputs for the queries ``x``.
+
+        With a ``cache``, ``x`` holds the new tokens only and the cache the
+        rest; a cached ``context`` is read once and not again. ``positions``
+        are those of ``x``, ``(Tq,)`` or ``(B, Tq)``, negative where a row is
+        padded; by default they follow what the cache holds.
+        """
+        q = split_heads(self.query(x), self.n_heads)  # (B, H, Tq, D)
+        if context is not None:
+            k, v = self._context(context, cache)
+            return self._merge(q, k, v, mask)
+        k = split_heads(self.key(x), self.n_kv_heads)  # (B, Hkv, Tq, D)
+        v = split_heads(self.value(x), self.n_kv_heads)
+        default = positions is None
+        if default:
+            start = cache.length if cache is not None else 0
+            positions = torch.arange(start, start + x.shape[1], device=x.device)
+        if self.rotate is not None:
+            q, k = self.rotate(q, positions), self.rotate(k, positions)
+        k_positions = positions
+        if cache is not None:
+            k, v, k_positions = cache.extend(k, v, positions)
+        if isinstance(mask, Tensor) or (default and (cache is None or not cache.ring)):
+            return self._merge(q, k, v, mask)  # the default positions of a rule
+        rule = full if mask is None else mask
+        return self._merge(q, k, v, _align_rows(rule.at(positions, k_positions), 2))
+
+    def _context(self, context: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
+        if cache is not None and cache.length:
+            return cache.contents()[:2]
+        k = split_heads(self.key(context), self.n_kv_heads)
+        v = split_heads(self.value(context), self.n_kv_heads)
+        if cache is not None:
+            cache.extend(k, v, torch.arange(k.shape[2], device=k.device))
+        return k, v
+
+    def _merge(self, q: Tensor, k: Tensor, v: Tensor, mask) -> Tensor:
+        if self._record is None:
+            out = fused_attention(q, k, v, mask)
+        else:
+            group = self.n_heads // self.n_kv_heads
+            k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
+            out, weights = attention(q, k, v, mask)
+            self._record(weights.detach())
+        return self.output(merge_heads(out))
+
+
+def split_heads(x: Float[Tensor, "B T HD"], n_heads: int) -> Float[Tensor, "B H T D"]:
+    """Cut each token's features into heads: (B, T, H·D) → (B, H, T, D)."""
+    B, T, _ = x.shape
+    return x.reshape(B, T, n_heads, -1).transpose(1, 2)
+
+
+def merge_heads(x: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T HD"]:
+    """Lay the heads of each token side by side: the inverse of :func:`split_heads`."""
+    return x.transpose(1, 2).flatten(2)
+
+
+@contextmanager
+def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record the weights of every :class:`MultiHeadAttention` in ``model``.
+
+    Yields a dictionary, module name → ``(B, H, Tq, Tk)``, filled by each
+    forward pass inside the block, which takes the dense path.
+
+    >>> layer = MultiHeadAttention(8, 2)
+    >>> with record_weights(layer) as weights:
+    ...     out = layer(torch.zeros(1, 3, 8))
+    >>> weights[""].shape
+    torch.Size([1, 2, 3, 3])
+    """
+    weights: dict[str, Tensor] = {}
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, MultiHeadAttention)
+    }
+    if not layers:
+        raise ValueError(
+            f"record_weights: {type(model).__name__} holds no MultiHeadAttention."
+        )
+    before = {name: layer._record for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer._record = functools.partial(weights.__setitem__, name)
+    try:
+        yield weights
+    finally:
+        for name, layer in layers.items():
+            layer._record = before[name]
+
+
+def _check_sizes(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ValueError(
+            "expected q (…, Tq, D), k (…, Tk, D), v (…, Tk, Dv); got "
+            f"{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}. Queries and keys "
+            "need the same features, keys and values the same positions."
+        )
+    if not q.dtype == k.dtype == v.dtype or not q.dtype.is_floating_point:
+        raise ValueError(
+            "expected q, k, v of one floating-point dtype; got "
+            f"{q.dtype}, {k.dtype}, {v.dtype}. Convert them with .to(dtype)."
+        )
+
+
+def _allowed(mask: Mask | Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    """The boolean tensor that ``mask`` means for these queries and keys."""
+    batch, Tq, Tk = q.shape[:-2], q.shape[-2], k.shape[-2]
+    if mask is None:
+        return None
+    if isinstance(mask, Mask):
+        allowed = _align_rows(mask.matrix(Tq, Tk, device=q.device), len(batch))
+    else:
+        allowed = mask
+    expected = f"(…, {Tq}, {Tk})"
+    if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
+        raise ValueError(
+            "mask must be a rule of mattn.masks or a bool tensor (True = may attend) "
+            f"of shape {expected}; got {_describe(allowed)}. An additive mask becomes "
+            "boolean by `mask == 0`; one of 0 and 1 by `mask == 1`, if 1 means keep."
+        )
+    shape = (*batch, Tq, Tk)
+    try:
+        fits = torch.broadcast_shapes(allowed.shape, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"mask must be bool (True = may attend) of shape {expected}, to fit q "
+            f"{tuple(q.shape)} and k {tuple(k.shape)}; got {_describe(allowed)}. "
+            "A mask for each row of a batch with heads has shape (B, 1, Tq, Tk)."
+        )
+    return allowed
+
+
+def _align_rows(allowed: Tensor, n_batch_dims: int) -> Tensor:
+    """Put a rule's batch dimension first: (B, Tq, Tk) → (B, 1, …, Tq, Tk)."""
+    if allowed.ndim == 2:
+        return allowed
+    B, Tq, Tk = allowed.shape
+    return allowed.reshape(B, *(1,) * (n_batch_dims - 1), Tq, Tk)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,130 @@
+"""Checks that chapters, tests and audits share: equality and influence.
+
+*Influence* is the matrix of which inputs reach which outputs, measured on
+any function by changing one input at a time. For one attention layer it
+must equal the mask. Used from chapter 1 on; derived in chapter 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+__all__ = ["TOLERANCE", "influence", "same", "sensitivity"]
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""Largest allowed difference from a float64 reference, by dtype."""
+
+
+def same(
+    a: Tensor | np.ndarray | float,
+    b: Tensor | np.ndarray | float,
+    *,
+    atol: float | None = None,
+) -> None:
+    """Raise ``AssertionError`` unless ``a`` and ``b`` have equal shape and values.
+
+    ``atol`` is the largest difference allowed, by default that of
+    :data:`TOLERANCE` for the less precise of the two dtypes, and 0 for
+    integers and booleans. NaN equals nothing, −∞ equals −∞.
+
+    >>> same(torch.tensor([1.0, 2.0]), [1.0, 2.5])
+    Traceback (most recent call last):
+        ...
+    AssertionError: values differ by 0.5 at (1,): 2.0 and 2.5 (allowed: 1e-05)
+    """
+    a, b = _tensor(a), _tensor(b)
+    if a.shape != b.shape:
+        raise AssertionError(f"shapes differ: {tuple(a.shape)} and {tuple(b.shape)}")
+    if atol is None:
+        atol = max(_tolerance(a), _tolerance(b))
+    a, b = a.detach().double(), b.detach().double()
+    # ∞ − ∞ is NaN: equal entries differ by 0, whatever they are.
+    difference = torch.where(a == b, 0.0, (a - b).abs())
+    wrong = ~(difference <= atol)
+    if wrong.any():
+        worst = difference.masked_fill(difference.isnan(), torch.inf).argmax()
+        where = tuple(int(i) for i in np.unravel_index(int(worst), a.shape))
+        raise AssertionError(
+            f"values differ by {difference.flatten()[worst]:.3g} at {where}: "
+            f"{a[where]} and {b[where]} (allowed: {atol:g})"
+        )
+
+
+def influence(
+    function: Callable[[Tensor], Tensor],
+    x: Shaped[Tensor, "T *features"],
+    *,
+    n_symbols: int | None = None,
+    n_tries: int = 3,
+    generator: torch.Generator | None = None,
+) -> Bool[Tensor, "To T"]:
+    """Which inputs reach which outputs: entry (i, j), measured.
+
+    Changes input position ``j`` and looks which outputs of ``function``
+    differ at all, exact comparison, over ``n_tries`` changes. ``x`` is one
+    sequence: features ``(T, C)``, which get noise, or integer tokens
+    ``(T,)``, each replaced by another below ``n_symbols``.
+
+    A ``True`` is a proof; a ``False`` says that no try showed a difference.
+
+    >>> influence(lambda x: x.cumsum(0), torch.randn(3, 2))
+    tensor([[ True, False, False],
+            [ True,  True, False],
+            [ True,  True,  True]])
+    """
+    tokens = not x.dtype.is_floating_point
+    if tokens and (n_symbols is None or n_symbols < 2):
+        raise ValueError(
+            f"influence: expected n_symbols >= 2 for integer tokens; got {n_symbols}. "
+            "It is the size of the vocabulary."
+        )
+    if generator is None:
+        generator = torch.Generator(device=x.device).manual_seed(0)
+    with torch.no_grad():
+        before = function(x)
+        reached = torch.zeros(len(before), len(x), dtype=torch.bool)
+        for j in range(len(x)):
+            for _ in range(n_tries):
+                changed = x.clone()
+                if tokens:
+                    step = torch.randint(1, n_symbols, (), generator=generator)
+                    changed[j] = (x[j] + step) % n_symbols
+                else:
+                    noise = torch.randn(
+                        x[j].shape, generator=generator, dtype=x.dtype, device=x.device
+                    )
+                    changed[j] = x[j] + noise
+                after = function(changed)
+                # NaN differs from itself: equal means equal or both NaN.
+                equal = (after == before) | (after.isnan() & before.isnan())
+                reached[:, j] |= ~equal.flatten(1).all(dim=1)
+    return reached
+
+
+def sensitivity(
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "T C"]
+) -> Float[Tensor, "To T"]:
+    """How strongly: entry (i, j) is the largest |∂ output i / ∂ input j|.
+
+    The absolute maximum over features, by automatic differentiation; never
+    a signed sum, which can cancel to zero.
+    """
+    jacobian = torch.autograd.functional.jacobian(function, x)  # (To, …, T, C)
+    n_out = jacobian.shape[0]
+    by_input = jacobian.abs().amax(dim=-1).reshape(n_out, -1, len(x))
+    return by_input.amax(dim=1)
+
+
+def _tensor(value: Tensor | np.ndarray | float) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+
+
+def _tolerance(tensor: Tensor) -> float:
+    if not tensor.dtype.is_floating_point:
+        return 0.0
+    return TOLERANCE.get(tensor.dtype, 1e-3)

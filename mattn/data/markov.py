@@ -1,0 +1,112 @@
+"""A source whose entropy is known exactly.
+
+No model that predicts the next token from the past alone can have a lower
+expected loss than the entropy rate of the source. One that does has seen
+the future. Used in chapter 5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["MarkovSource"]
+
+
+class MarkovSource:
+    """Tokens that depend on the ``order`` tokens before, at random but known.
+
+    Each context of ``order`` tokens has its own next-token distribution,
+    drawn once from a symmetric Dirichlet distribution; a small
+    ``concentration`` makes the source predictable. Sequences start in the
+    stationary distribution, so every position past the first ``order`` has
+    the same expected loss: the entropy rate.
+
+    Source: Cover and Thomas 2006, Elements of Information Theory, chapter 4.
+    """
+
+    def __init__(
+        self,
+        n_symbols: int = 8,
+        order: int = 2,
+        *,
+        concentration: float = 0.3,
+        seed: int = 0,
+    ):
+        if n_symbols < 2 or order < 1 or concentration <= 0:
+            raise ValueError(
+                "MarkovSource: expected n_symbols >= 2, order >= 1, concentration > 0; "
+                f"got {n_symbols}, {order}, {concentration}."
+            )
+        self.n_symbols, self.order = n_symbols, order
+        n_contexts = n_symbols**order
+        rng = np.random.default_rng(seed)
+        transition = rng.dirichlet(np.full(n_symbols, concentration), size=n_contexts)
+        # Every symbol stays possible, so the chain has one stationary distribution.
+        transition = 0.999 * transition + 0.001 / n_symbols
+        self.transition = torch.from_numpy(transition)
+        """Probability of the next token, ``(V^order, V)``, float64. Context
+        ``(a, b)`` of an order-2 source is row ``a·V + b``."""
+        self.stationary = self._stationary()
+        """Long-run share of each context, ``(V^order,)``, float64."""
+
+    @property
+    def entropy_rate(self) -> float:
+        """Nats per token: mean over contexts of the next token's entropy."""
+        p = self.transition
+        return float(self.stationary @ -(p * p.log()).sum(dim=-1))
+
+    def sample(
+        self, n_sequences: int, length: int, *, generator: torch.Generator
+    ) -> Int[Tensor, "N T"]:
+        """``n_sequences`` independent sequences of ``length`` tokens."""
+        if length < self.order:
+            raise ValueError(
+                f"sample: expected length >= order, {self.order}; got {length}."
+            )
+        context = torch.multinomial(
+            self.stationary, n_sequences, replacement=True, generator=generator
+        )
+        digits = self.n_symbols ** torch.arange(self.order - 1, -1, -1)
+        first = context[:, None] // digits % self.n_symbols
+        tokens = torch.empty(n_sequences, length, dtype=torch.long)
+        tokens[:, : self.order] = first
+        cumulative = self.transition.cumsum(dim=-1)
+        uniform = torch.rand(
+            n_sequences, length, generator=generator, dtype=torch.float64
+        )
+        for t in range(self.order, length):
+            passed = uniform[:, t, None] > cumulative[context]
+            tokens[:, t] = passed.sum(dim=-1).clamp(max=self.n_symbols - 1)
+            context = self._next(context, tokens[:, t])
+        return tokens
+
+    def log_probs(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T-order"]:
+        """True log-probability of each token after the first ``order``, in nats."""
+        context = torch.zeros_like(tokens[:, 0])
+        for t in range(self.order):
+            context = context * self.n_symbols + tokens[:, t]
+        out = []
+        for t in range(self.order, tokens.shape[1]):
+            out.append(self.transition[context, tokens[:, t]].log())
+            context = self._next(context, tokens[:, t])
+        return torch.stack(out, dim=1)
+
+    def _next(self, context: Tensor, token: Tensor) -> Tensor:
+        return (context * self.n_symbols + token) % self.n_symbols**self.order
+
+    def _stationary(self) -> Float[Tensor, " contexts"]:
+        n = self.n_symbols**self.order
+        context = torch.arange(n)
+        chain = torch.zeros(n, n, dtype=torch.float64)
+        for token in range(self.n_symbols):
+            chain[context, self._next(context, torch.tensor(token))] = self.transition[
+                :, token
+            ]
+        # Solve π(chain − I) = 0 with Σπ = 1.
+        system = torch.cat([chain.T - torch.eye(n), torch.ones(1, n)])
+        right = torch.zeros(n + 1, dtype=torch.float64)
+        right[-1] = 1.0
+        return torch.linalg.lstsq(system, right[:, None]).solution[:, 0].clamp(min=0)

@@ -1,0 +1,263 @@
+"""The book's figures: one visual language for masks, scores and weights.
+
+Rows are queries, downwards; columns are keys, their labels on top. A colour
+has one meaning everywhere and never stands alone: blocked cells are hatched,
+small grids print their values. Every function returns the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+__all__ = [
+    "ALLOWED",
+    "BLOCKED",
+    "LEAK",
+    "QUERY",
+    "show_curves",
+    "show_leaks",
+    "show_mask",
+    "show_masks",
+    "show_scores",
+    "show_weights",
+]
+
+ALLOWED = "#0072B2"
+BLOCKED = "#D9D9D9"
+LEAK = "#D55E00"
+QUERY = "#E69F00"
+_LINES = (ALLOWED, LEAK, "#009E73", "#CC79A7", "#56B4E9", "#000000")
+_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+_PRINTED = 8  # grids up to this size print their values
+
+
+def show_mask(
+    allowed: Tensor | np.ndarray,
+    tokens: Sequence[str] | None = None,
+    *,
+    query: int | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """A boolean matrix ``(Tq, Tk)``: allowed blue, blocked grey and hatched.
+
+    ``query`` outlines one row in orange.
+    """
+    allowed = _array(allowed).astype(bool)
+    ax = _axes(ax, allowed.shape)
+    _grid(ax, allowed.shape, tokens, title)
+    for i, j in np.ndindex(allowed.shape):
+        _cell(ax, i, j, ALLOWED if allowed[i, j] else None)
+        if max(allowed.shape) <= _PRINTED and allowed[i, j]:
+            ax.text(j, i, "✓", ha="center", va="center", color="white")
+    _outline(ax, query, allowed.shape[1])
+    return _finished(ax.figure)
+
+
+def show_masks(
+    masks: Mapping[str, Tensor | np.ndarray],
+    tokens: Sequence[str] | None = None,
+    *,
+    n_columns: int = 3,
+) -> Figure:
+    """An atlas: several boolean matrices side by side, each under its name."""
+    n_rows = -(-len(masks) // n_columns)
+    figure, axes = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(6, 2.1 * n_rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.flat[len(masks) :]:
+        ax.axis("off")
+    for ax, (name, allowed) in zip(axes.flat, masks.items(), strict=False):
+        show_mask(allowed, tokens, title=name, ax=ax)
+    return _finished(figure)
+
+
+def show_leaks(
+    measured: Tensor | np.ndarray,
+    expected: Tensor | np.ndarray,
+    tokens: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """A measured influence matrix against the expected one.
+
+    Leaks are vermillion with a cross; expected links that are missing are
+    outlined blue on blocked grey.
+    """
+    measured, expected = _array(measured).astype(bool), _array(expected).astype(bool)
+    ax = _axes(ax, measured.shape)
+    _grid(ax, measured.shape, tokens, title)
+    for i, j in np.ndindex(measured.shape):
+        leak = measured[i, j] and not expected[i, j]
+        _cell(ax, i, j, LEAK if leak else ALLOWED if measured[i, j] else None)
+        if leak:
+            ax.text(j, i, "✕", ha="center", va="center", color="white")
+        elif expected[i, j] and not measured[i, j]:
+            ax.add_patch(
+                Rectangle((j - 0.4, i - 0.4), 0.8, 0.8, fill=False, ec=ALLOWED, lw=1.5)
+            )
+    return _finished(ax.figure)
+
+
+def show_scores(
+    scores: Tensor | np.ndarray,
+    tokens: Sequence[str] | None = None,
+    *,
+    allowed: Tensor | np.ndarray | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Scores ``(Tq, Tk)``, orange to purple, symmetric about 0; −∞ is blocked."""
+    scores = _array(scores)
+    visible = np.isfinite(scores) if allowed is None else _array(allowed).astype(bool)
+    limit = np.abs(scores[visible]).max(initial=1e-9)
+    colours = plt.get_cmap("PuOr")((scores / limit + 1) / 2)
+    return _values(ax, scores, colours, visible, tokens, title)
+
+
+def show_weights(
+    weights: Tensor | np.ndarray,
+    tokens: Sequence[str] | None = None,
+    *,
+    allowed: Tensor | np.ndarray | None = None,
+    query: int | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Attention weights ``(Tq, Tk)`` from 0 (dark) to 1 (bright).
+
+    Cells that ``allowed`` blocks are grey and hatched, so that "blocked"
+    never looks like "small"; without it, exact zeros are.
+    """
+    weights = _array(weights)
+    visible = weights != 0 if allowed is None else _array(allowed).astype(bool)
+    colours = plt.get_cmap("cividis")(weights)
+    figure = _values(ax, weights, colours, visible, tokens, title)
+    _outline(figure.axes[-1] if ax is None else ax, query, weights.shape[1])
+    return figure
+
+
+def show_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    floor: float | None = None,
+    floor_label: str = "entropy of the source",
+    x_label: str = "step",
+    y_label: str = "loss (nats per token)",
+    ax: Axes | None = None,
+) -> Figure:
+    """Curves ``name → (x, y)``; ``floor`` is drawn as a horizontal line."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        ax.plot(
+            x,
+            y,
+            label=name,
+            color=_LINES[index % len(_LINES)],
+            linestyle=_STYLES[index % len(_STYLES)],
+        )
+    if floor is not None:
+        ax.axhline(floor, color="0.35", lw=1)
+        ax.annotate(
+            floor_label,
+            (1, floor),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            color="0.25",
+        )
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return _finished(ax.figure)
+
+
+def _values(ax, values, colours, visible, tokens, title) -> Figure:
+    ax = _axes(ax, values.shape)
+    _grid(ax, values.shape, tokens, title)
+    for i, j in np.ndindex(values.shape):
+        _cell(ax, i, j, colours[i, j] if visible[i, j] else None)
+        if visible[i, j] and max(values.shape) <= _PRINTED:
+            dark = colours[i, j, :3] @ (0.299, 0.587, 0.114) < 0.5
+            text = f"{values[i, j]:.2f}".replace("-", "−")
+            ink = "white" if dark else "black"
+            ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=7.5)
+    return _finished(ax.figure)
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    values = np.asarray(values)
+    if values.ndim != 2:
+        raise ValueError(
+            f"expected one matrix (Tq, Tk) to draw; got shape {values.shape}. "
+            "Pick a batch row and a head first: x[0, 0]."
+        )
+    return values
+
+
+def _axes(ax: Axes | None, shape: tuple[int, int]) -> Axes:
+    if ax is not None:
+        return ax
+    side = min(0.42 * max(shape) + 1.0, 4.0)
+    return plt.subplots(figsize=(side, side), layout="constrained")[1]
+
+
+def _grid(ax: Axes, shape, tokens: Sequence[str] | None, title: str | None) -> None:
+    Tq, Tk = shape
+    ax.set(xlim=(-0.5, Tk - 0.5), ylim=(Tq - 0.5, -0.5), aspect="equal")
+    ax.tick_params(length=0, labelsize=8, top=False, labeltop=True, labelbottom=False)
+    if tokens is None:
+        step = max(1, max(shape) // 8)
+        ax.set_xticks(range(0, Tk, step))
+        ax.set_yticks(range(0, Tq, step))
+    else:
+        # Fewer queries than keys stand at the end (bottom-right alignment).
+        ax.set_xticks(range(Tk), tokens[:Tk], rotation=45, ha="left")
+        ax.set_yticks(range(Tq), tokens[Tk - Tq : Tk] if Tq <= Tk else tokens[:Tq])
+    ax.spines[:].set_visible(False)
+    ax.xaxis.set_label_position("top")
+    if title is not None:
+        ax.set_title(title, fontsize=9)
+
+
+def _cell(ax: Axes, i: int, j: int, colour) -> None:
+    blocked = colour is None
+    ax.add_patch(
+        Rectangle(
+            (j - 0.5, i - 0.5),
+            1,
+            1,
+            facecolor=BLOCKED if blocked else colour,
+            edgecolor="#A6A6A6" if blocked else "white",
+            hatch="///" if blocked else None,
+            linewidth=0.6,
+        )
+    )
+
+
+def _outline(ax: Axes, query: int | None, n_keys: int) -> None:
+    if query is not None:
+        ax.add_patch(
+            Rectangle((-0.5, query - 0.5), n_keys, 1, fill=False, ec=QUERY, lw=2.5)
+        )
+
+
+def _finished(figure: Figure) -> Figure:
+    """Close the figure, so that a notebook shows it once, as the cell's value."""
+    plt.close(figure)
+    return figure
