@@ -1,0 +1,121 @@
+"""Execute notebooks in place and bring them into canonical form.
+
+    python book/notebooks.py run  [NOTEBOOK ...]     execute, store, canonicalise
+    python book/notebooks.py tidy [NOTEBOOK ...]     canonicalise only
+
+Canonical form keeps diffs small: stable cell ids, no volatile metadata,
+stream outputs joined, one final newline. Without names: every chapter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable"}
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook in canonical form; the argument is changed and returned."""
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    extra = {k: v for k, v in notebook.metadata.items() if k == "mattn"}
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": KERNEL, "language_info": {"name": "python"}, **extra}
+    )
+    seen: set[str] = set()
+    for cell in notebook.cells:
+        cell.source = cell.source.rstrip()
+        cell.metadata = nbformat.from_dict(
+            {k: v for k, v in cell.metadata.items() if k in CELL_METADATA and v}
+        )
+        if cell.get("id", "") in seen | {""}:
+            cell.id = _fresh_id(cell, seen)
+        seen.add(cell.id)
+        if cell.cell_type == "code":
+            cell.outputs = [_plain(output) for output in _joined(cell.outputs)]
+    return notebook
+
+
+def _fresh_id(cell: nbformat.NotebookNode, seen: set[str]) -> str:
+    """An id that the same source always gets: a digest, made unique by a count."""
+    digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+    candidate, n = digest, 1
+    while candidate in seen:
+        n += 1
+        candidate = f"{digest}-{n}"
+    return candidate
+
+
+def _joined(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one output: their cuts vary by run."""
+    joined: list = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and output.output_type == last.output_type == "stream"
+            and output.name == last.name
+        ):
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _plain(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    if "metadata" in output:
+        output.metadata = nbformat.from_dict({})
+    return output
+
+
+def to_text(notebook: nbformat.NotebookNode) -> str:
+    """The bytes that are stored: what ``git diff`` shows."""
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Run a notebook from an empty kernel, in its own folder."""
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    os.environ["MATTN_PROGRESS"] = "0"
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+    )
+    client.execute()
+    return notebook
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["run", "tidy"])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    options = parser.parse_args(arguments)
+    paths = options.notebooks or sorted((ROOT / "chapters").glob("*.ipynb"))
+    for path in paths:
+        began = time.perf_counter()
+        if options.action == "run":
+            notebook = execute(path)
+        else:
+            notebook = nbformat.read(path, as_version=4)
+        path.write_text(to_text(canonical(notebook)), encoding="utf-8")
+        print(f"{path.name}: {time.perf_counter() - began:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
