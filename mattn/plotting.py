@@ -21,6 +21,7 @@ __all__ = [
     "BLOCKED",
     "LEAK",
     "QUERY",
+    "show_attention",
     "show_curves",
     "show_leaks",
     "show_mask",
@@ -147,6 +148,27 @@ def show_weights(
     figure = _values(ax, weights, colours, visible, tokens, title)
     _outline(figure.axes[-1] if ax is None else ax, query, weights.shape[1])
     return figure
+
+
+def show_attention(
+    scores: Tensor | np.ndarray,
+    allowed: Tensor | np.ndarray,
+    weights: Tensor | np.ndarray,
+    tokens: Sequence[str] | None = None,
+) -> Figure:
+    """Scores → rule → weights: the three matrices ``(Tq, Tk)`` side by side."""
+    figure, axes = plt.subplots(1, 3, figsize=(6, 2.4))
+    figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.01, wspace=0.13)
+    show_scores(scores, tokens, title="scores", ax=axes[0])
+    show_mask(allowed, tokens, title="rule", ax=axes[1])
+    show_weights(weights, tokens, allowed=allowed, title="weights", ax=axes[2])
+    for ax in axes:
+        for text in ax.texts:
+            text.set_fontsize(6.5)
+    for ax in axes[1:]:
+        ax.set_yticklabels([])
+        ax.text(-0.065, 0.5, "→", transform=ax.transAxes, ha="center", va="center")
+    return _finished(figure)
 
 
 def show_curves(
