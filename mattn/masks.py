@@ -239,6 +239,8 @@ class Documents(Mask):
         return self.ids.shape[-1]
 
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        if self.n_positions == 0:
+            return (q == k) & False  # an empty grid: there is no id to look up
         ids = self.ids.to(q.device)
         b = b if self.batched else b * 0
         # A query before position 0 (Tq > Tk) is in no document.
@@ -390,7 +392,7 @@ def documents(ids: Int[Tensor, "*batch T"] | Sequence) -> Mask:
             "documents: expected integer ids of shape (T,) or (B, T); "
             f"got {_name(ids)}. Number the documents 0, 1, 2, …"
         )
-    return Documents(ids.reshape(-1, ids.shape[-1]), batched=ids.ndim == 2)
+    return Documents(torch.atleast_2d(ids), batched=ids.ndim == 2)
 
 
 def padding(

@@ -1,0 +1,24 @@
+"""What every test stands on: checked shapes, one thread, fixed randomness."""
+
+from jaxtyping import install_import_hook
+
+# From here on every shape and dtype in a signature of mattn is enforced.
+install_import_hook("mattn", "beartype.beartype")
+
+import matplotlib  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)
+
+settings.register_profile(
+    "mattn", derandomize=True, deadline=None, database=None, max_examples=60
+)
+settings.load_profile("mattn")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
