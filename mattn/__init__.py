@@ -30,9 +30,13 @@ from mattn.masks import (
     to_additive,
     window,
 )
+from mattn.models import Config, Decoder, EncoderDecoder
 from mattn.softmax import masked_softmax
 
 __all__ = [
+    "Config",
+    "Decoder",
+    "EncoderDecoder",
     "KVCache",
     "Mask",
     "MultiHeadAttention",

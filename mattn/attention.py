@@ -172,7 +172,8 @@ class MultiHeadAttention(nn.Module):
 
     ``n_kv_heads`` shares each key head among several query heads; ``d_head``
     frees the head size from ``d_model / n_heads``; ``rotate(x, positions)``
-    is applied to queries and keys (rotary positions, chapter 6).
+    is applied to queries and keys (rotary positions, chapter 6); ``norm()``
+    makes what is applied to the features of each head before that.
     No biases. Derived in chapter 3.
     """
 
@@ -184,6 +185,7 @@ class MultiHeadAttention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         rotate: Callable[[Tensor, Tensor], Tensor] | None = None,
+        norm: Callable[[], nn.Module] | None = None,
     ):
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
@@ -204,6 +206,9 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(d_model, n_kv_heads * d_head, bias=False)
         self.value = nn.Linear(d_model, n_kv_heads * d_head, bias=False)
         self.output = nn.Linear(n_heads * d_head, d_model, bias=False)
+        self.query_norm, self.key_norm = (
+            nn.Identity() if norm is None else norm() for _ in range(2)
+        )
         self.rotate = rotate
         self._record: Callable[[Tensor], None] | None = None
 
@@ -223,11 +228,11 @@ class MultiHeadAttention(nn.Module):
         are those of ``x``, ``(Tq,)`` or ``(B, Tq)``, negative where a row is
         padded; by default they follow what the cache holds.
         """
-        q = split_heads(self.query(x), self.n_heads)  # (B, H, Tq, D)
+        q = self.query_norm(split_heads(self.query(x), self.n_heads))  # (B, H, Tq, D)
         if context is not None:
             k, v = self._context(context, cache)
             return self._merge(q, k, v, mask)
-        k = split_heads(self.key(x), self.n_kv_heads)  # (B, Hkv, Tq, D)
+        k = self.key_norm(split_heads(self.key(x), self.n_kv_heads))  # (B, Hkv, Tq, D)
         v = split_heads(self.value(x), self.n_kv_heads)
         default = positions is None
         if default:
@@ -246,7 +251,7 @@ class MultiHeadAttention(nn.Module):
     def _context(self, context: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
         if cache is not None and cache.length:
             return cache.contents()[:2]
-        k = split_heads(self.key(context), self.n_kv_heads)
+        k = self.key_norm(split_heads(self.key(context), self.n_kv_heads))
         v = split_heads(self.value(context), self.n_kv_heads)
         if cache is not None:
             cache.extend(k, v, torch.arange(k.shape[2], device=k.device))

@@ -1,0 +1,553 @@
+"""The decoder, and the encoder–decoder, from one block.
+
+The architecture of today's open decoders: RMSNorm before each part, rotary
+positions, SwiGLU, optional grouped-query heads, no biases. The mask is an
+argument: ``Decoder(config)`` is causal, ``Decoder(config, mask=full)`` is an
+encoder with the same weights. One forward serves training, attention maps
+and cached decoding. Derived in chapter 6; the encoder–decoder in chapter 8.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mattn.attention import MultiHeadAttention
+from mattn.cache import KVCache
+from mattn.masks import Mask, causal, full, padding, window
+
+__all__ = [
+    "MLP",
+    "Block",
+    "Config",
+    "Decoder",
+    "EncoderDecoder",
+    "RopeScaling",
+    "Rotary",
+    "Stack",
+]
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are slowed for contexts longer than first trained.
+
+    ``"linear"`` divides all by ``factor`` (Chen et al. 2023,
+    arXiv:2306.15595). ``"llama3"`` divides only those that turn fewer than
+    ``low`` times in ``original_context`` tokens, keeps those that turn more
+    than ``high`` times, and blends between (Llama 3.1).
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low: float = 1.0
+    high: float = 4.0
+    original_context: int = 8192
+
+    def __post_init__(self):
+        if self.kind not in ("linear", "llama3"):
+            raise ValueError(
+                f'RopeScaling: expected kind "linear" or "llama3"; got {self.kind!r}.'
+            )
+        if (
+            self.factor <= 0
+            or self.original_context < 1
+            or not 0 < self.low < self.high
+        ):
+            raise ValueError(
+                "RopeScaling: expected factor > 0, original_context >= 1 and "
+                f"0 < low < high; got {self}."
+            )
+
+    def __call__(self, frequencies: Tensor) -> Tensor:
+        if self.kind == "linear":
+            return frequencies / self.factor
+        turns = self.original_context * frequencies / (2 * math.pi)
+        keep = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return frequencies * (keep + (1 - keep) / self.factor)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is made of; wrong or contradicting values are refused.
+
+    >>> Config(n_symbols=65, d_model=64, n_layers=4, n_heads=2).n_parameters
+    209600
+    """
+
+    n_symbols: int
+    """Size V of the vocabulary."""
+    d_model: int
+    """Width C of the residual stream."""
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int | None = None
+    """Key heads, each shared by n_heads / n_kv_heads query heads; ``None``: n_heads."""
+    d_head: int | None = None
+    """Features D of one head; ``None``: d_model / n_heads."""
+    d_hidden: int | None = None
+    """Features of the MLP's hidden layer; ``None``: see :attr:`mlp_size`."""
+    activation: Literal["swiglu", "squared_relu"] = "swiglu"
+    window: int | None = None
+    """Sliding window: the mask becomes ``mask & window(w)``."""
+    context: int | None = None
+    """Tokens the model is meant for: the default capacity of a cache. Rotary
+    positions set no limit of their own."""
+    rope_theta: float | None = 10_000.0
+    """Base of the rotary frequencies; ``None``: no positions."""
+    rope_scaling: RopeScaling | None = None
+    qk_norm: bool = False
+    """RMSNorm over the features of each query and key head."""
+    tied: bool = False
+    """The head reads logits with the embedding's own matrix."""
+    zero_head: bool = False
+    """An untied head that starts at zero: the first loss is exactly ln V."""
+    dropout: float = 0.0
+    """On the embeddings and on what each part adds, while training."""
+    norm_eps: float = 1e-6
+
+    def __post_init__(self):
+        sizes = ["n_symbols", "d_model", "n_layers", "n_heads"]
+        options = ["n_kv_heads", "d_head", "d_hidden", "window", "context"]
+        for name in sizes + [o for o in options if getattr(self, o) is not None]:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Config: expected {name} >= 1, int; got {value!r}.")
+        if self.d_head is None and self.d_model % self.n_heads:
+            raise ValueError(
+                f"Config: expected d_model divisible by n_heads; got {self.d_model} "
+                f"and {self.n_heads}. Choose another n_heads, or give d_head."
+            )
+        if self.n_heads % self.key_heads:
+            raise ValueError(
+                "Config: expected n_heads divisible by n_kv_heads; got "
+                f"{self.n_heads} and {self.n_kv_heads}."
+            )
+        if self.activation not in ("swiglu", "squared_relu"):
+            raise ValueError(
+                'Config: expected activation "swiglu" or "squared_relu"; got '
+                f"{self.activation!r}."
+            )
+        if self.rope_theta is None and self.rope_scaling is not None:
+            raise ValueError(
+                "Config: expected no rope_scaling where rope_theta is None; got "
+                f"{self.rope_scaling}. There are no frequencies to scale."
+            )
+        if self.rope_theta is not None:
+            if self.rope_theta <= 0:
+                raise ValueError(
+                    f"Config: expected rope_theta > 0; got {self.rope_theta}."
+                )
+            if self.head_size % 2:
+                raise ValueError(
+                    "Config: expected an even d_head for rotary positions, which turn "
+                    f"features in pairs; got {self.head_size}."
+                )
+        if self.tied and self.zero_head:
+            raise ValueError(
+                "Config: expected zero_head only with tied=False; got both. A tied "
+                "head of zeros would make every embedding zero."
+            )
+        if not 0 <= self.dropout < 1 or self.norm_eps <= 0:
+            raise ValueError(
+                "Config: expected 0 <= dropout < 1 and norm_eps > 0; got "
+                f"{self.dropout} and {self.norm_eps}."
+            )
+
+    @property
+    def key_heads(self) -> int:
+        """``n_kv_heads`` or its default."""
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def head_size(self) -> int:
+        """``d_head`` or its default."""
+        return self.d_model // self.n_heads if self.d_head is None else self.d_head
+
+    @property
+    def mlp_size(self) -> int:
+        """``d_hidden`` or its default: 8/3 · d_model for SwiGLU's three matrices,
+        to a multiple of 8, or 4 · d_model for two; 8 · d_model² weights either way.
+        """
+        if self.d_hidden is not None:
+            return self.d_hidden
+        if self.activation == "squared_relu":
+            return 4 * self.d_model
+        return 8 * math.ceil(self.d_model / 3)
+
+    @property
+    def n_matrix_parameters(self) -> int:
+        """Weights that multiply one token's features: all matrices and the head."""
+        attention = 2 * self.d_model * self.head_size * (self.n_heads + self.key_heads)
+        n_mlp = 3 if self.activation == "swiglu" else 2
+        mlp = n_mlp * self.d_model * self.mlp_size
+        return self.n_layers * (attention + mlp) + self.n_symbols * self.d_model
+
+    @property
+    def n_parameters(self) -> int:
+        """Learned numbers of ``Decoder(config)``."""
+        norms = (2 * self.n_layers + 1) * self.d_model
+        qk_norms = 2 * self.n_layers * self.head_size if self.qk_norm else 0
+        embedding = 0 if self.tied else self.n_symbols * self.d_model
+        return self.n_matrix_parameters + norms + qk_norms + embedding
+
+    def flops_per_token(self, n_tokens: int) -> int:
+        """Operations of a forward pass over ``n_tokens``, divided by ``n_tokens``.
+
+        Two for each matrix weight (multiply, add), and 4·T·H·D a layer for
+        scores and weighted values, blocked pairs included, as dense attention
+        computes them. Forward and backward together: three times as many.
+        """
+        pairs = 4 * self.n_layers * n_tokens * self.n_heads * self.head_size
+        return 2 * self.n_matrix_parameters + pairs
+
+
+class Rotary:
+    """Turn pairs of features by angles that grow with the position.
+
+    Feature m and feature m + D/2 are the two coordinates of a point, turned
+    by position · θ^(−2m/D). The product of a turned query and a turned key
+    depends on the *difference* of their positions alone.
+
+    Source: Su et al. 2021, arXiv:2104.09864. Derived in chapter 6.
+    """
+
+    def __init__(self, d_head: int, theta: float, scaling: RopeScaling | None = None):
+        exponents = torch.arange(0, d_head, 2, dtype=torch.float64) / d_head
+        frequencies = theta**-exponents
+        # Numbers, not a buffer: model.half() must not round them.
+        self.frequencies = (scaling(frequencies) if scaling else frequencies).tolist()
+
+    def __call__(
+        self, x: Float[Tensor, "B H T D"], positions: Int[Tensor, "*rows T"]
+    ) -> Float[Tensor, "B H T D"]:
+        frequencies = torch.tensor(
+            self.frequencies, dtype=torch.float64, device=x.device
+        )
+        angles = positions[..., None] * frequencies  # (T, D/2) or (B, T, D/2)
+        if positions.ndim == 2:
+            angles = angles[:, None]  # the same for every head
+        # (a, b) → (a·cos − b·sin, b·cos + a·sin), both halves at once.
+        cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(x.dtype)
+        sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(x.dtype)
+        return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+
+
+class MLP(nn.Module):
+    """Each token by itself: down(silu(gate(x)) · up(x)), or down(relu(up(x))²).
+
+    Sources: Shazeer 2020, arXiv:2002.05202 (SwiGLU); So et al. 2021,
+    arXiv:2109.08668 (squared ReLU).
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        C, hidden = config.d_model, config.mlp_size
+        gated = config.activation == "swiglu"
+        self.gate = nn.Linear(C, hidden, bias=False) if gated else None
+        self.up = nn.Linear(C, hidden, bias=False)
+        self.down = nn.Linear(hidden, C, bias=False)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        if self.gate is None:
+            return self.down(F.relu(self.up(x)).square())
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then (with ``cross``) + attention to a context,
+    then + MLP(norm(x)).
+
+    Each part reads the residual stream through a norm and adds to it.
+    """
+
+    def __init__(self, config: Config, *, cross: bool = False):
+        super().__init__()
+        C, rotate = config.d_model, None
+        if config.rope_theta is not None:
+            rotate = Rotary(config.head_size, config.rope_theta, config.rope_scaling)
+        self.attention_norm = nn.RMSNorm(C, eps=config.norm_eps)
+        self.attention = _attention(config, rotate)
+        # Positions of source and target are not comparable: cross has no rotate.
+        self.cross_norm = nn.RMSNorm(C, eps=config.norm_eps) if cross else None
+        self.cross = _attention(config, None) if cross else None
+        self.mlp_norm = nn.RMSNorm(C, eps=config.norm_eps)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        mask: Mask | None,
+        *,
+        cache: tuple[KVCache | None, KVCache | None] = (None, None),
+        positions: Int[Tensor, "*rows T"] | None = None,
+        context: Float[Tensor, "B S C"] | None = None,
+        context_mask: Mask | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """``cache``: that of self-attention and that of cross-attention."""
+        read = self.attention_norm(x)
+        x = x + self.dropout(
+            self.attention(read, mask, cache=cache[0], positions=positions)
+        )
+        if self.cross is not None:
+            read = self.cross_norm(x)
+            x = x + self.dropout(
+                self.cross(read, context_mask, context=context, cache=cache[1])
+            )
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Stack(nn.Module):
+    """Blocks one after the other and a last norm; the encoder of chapter 8."""
+
+    def __init__(self, config: Config, mask: Mask, *, cross: bool = False):
+        super().__init__()
+        if not isinstance(mask, Mask):
+            raise ValueError(
+                "expected a mask rule of mattn.masks (causal, full, …); got "
+                f"{type(mask).__name__}."
+            )
+        self.config = config
+        self.mask = mask if config.window is None else mask & window(config.window)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config, cross=cross) for _ in range(config.n_layers)
+        )
+        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self._initialise(n_writes=(3 if cross else 2) * config.n_layers)
+
+    def _initialise(self, n_writes: int) -> None:
+        # 1/√fan_in keeps the size of what passes; the matrices that write to
+        # the residual stream are smaller, so that all writes together add a
+        # variance of order 1, whatever the depth.
+        for name, module in self.blocks.named_modules():
+            if isinstance(module, nn.Linear):
+                std = module.in_features**-0.5
+                if name.endswith((".output", ".down")):
+                    std /= math.sqrt(n_writes)
+                nn.init.normal_(module.weight, std=std)
+
+    def run(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        mask: Mask | None = None,
+        cache: list[KVCache] | None = None,
+        positions: Int[Tensor, "*rows T"] | None = None,
+        context: Float[Tensor, "B S C"] | None = None,
+        context_mask: Mask | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """From embeddings to the features that the head reads.
+
+        ``mask`` is a further rule for this batch, such as its padding.
+        """
+        n = len(self.blocks)
+        cross = self.blocks[0].cross is not None
+        caches = [None] * (2 * n) if cache is None else [*cache]
+        if cache is not None and not cross:
+            caches += [None] * n
+        if len(caches) != 2 * n:
+            raise ValueError(
+                f"expected a cache for each of {2 * n if cross else n} attention "
+                f"layers; got {len(cache)}. Make it with new_cache()."
+            )
+        rule = self.mask if mask is None else self.mask & mask
+        x = self.dropout(x)
+        for block, *pair in zip(self.blocks, caches[:n], caches[n:], strict=True):
+            x = block(
+                x,
+                rule,
+                cache=tuple(pair),
+                positions=positions,
+                context=context,
+                context_mask=context_mask,
+            )
+        return self.norm(x)
+
+
+class Decoder(Stack):
+    """Tokens to logits of the next token; what it may see is an argument.
+
+    >>> config = Config(n_symbols=11, d_model=8, n_layers=2, n_heads=2)
+    >>> Decoder(config)(torch.tensor([[3, 1, 4]])).shape
+    torch.Size([1, 3, 11])
+
+    Derived in chapter 6.
+    """
+
+    def __init__(self, config: Config, mask: Mask = causal, *, cross: bool = False):
+        super().__init__(config, mask, cross=cross)
+        V, C = config.n_symbols, config.d_model
+        self.embedding = nn.Embedding(V, C)
+        # Tied, a row also reads a logit, which must not start with size √C.
+        nn.init.normal_(self.embedding.weight, std=C**-0.5 if config.tied else 1.0)
+        self.head = None if config.tied else nn.Linear(C, V, bias=False)
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=0 if config.zero_head else C**-0.5)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        mask: Mask | None = None,
+        cache: list[KVCache] | None = None,
+        positions: Int[Tensor, "*rows T"] | None = None,
+        context: Float[Tensor, "B S C"] | None = None,
+        context_mask: Mask | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Logits: entry (b, t) scores the token after ``tokens[b, t]``.
+
+        With a ``cache`` (:meth:`new_cache`), ``tokens`` are the new ones
+        only; that is the same as reading all at once where the mask lets no
+        token see a later one. ``positions`` of the tokens, ``(T,)`` or
+        ``(B, T)``: negative where a row is padded on the left; by default
+        they follow what the cache holds. ``mask`` is a further rule for this
+        batch (documents, padding). ``context``: see :class:`EncoderDecoder`.
+        """
+        x = self.run(
+            embed(self.embedding, tokens),
+            mask=mask,
+            cache=cache,
+            positions=positions,
+            context=context,
+            context_mask=context_mask,
+        )
+        head = self.embedding if self.head is None else self.head
+        return F.linear(x, head.weight)
+
+    def new_cache(
+        self, capacity: int | None = None, *, ring: bool = False
+    ) -> list[KVCache]:
+        """An empty cache for each layer, for ``capacity`` tokens.
+
+        With ``ring=True`` and a window w in the configuration, each holds the
+        last w tokens in constant memory, however many are read.
+        """
+        capacity = self.config.context if capacity is None else capacity
+        if ring:
+            if self.config.window is None:
+                raise ValueError(
+                    "new_cache: expected a window in the configuration for ring=True; "
+                    "got none. A token may see all before it, so all are kept."
+                )
+            capacity = self.config.window
+        if capacity is None:
+            raise ValueError(
+                "new_cache: expected a capacity in tokens, as the configuration "
+                "names no context; got None."
+            )
+        return [KVCache(capacity, ring=ring) for _ in self.blocks]
+
+
+class EncoderDecoder(nn.Module):
+    """Source tokens to logits of target tokens: three masks in one model.
+
+    Encoder: ``full & padding``; decoder: ``causal``; cross-attention, which
+    takes keys and values from the encoder: ``padding`` of the source.
+    ``source`` is the encoder's configuration; without it source and target
+    share configuration and embedding. Derived in chapter 8.
+    """
+
+    def __init__(self, config: Config, source: Config | None = None):
+        super().__init__()
+        self.source_embedding = None
+        if source is not None:
+            if source.d_model != config.d_model:
+                raise ValueError(
+                    "EncoderDecoder: expected equal d_model in both configurations; "
+                    f"got {config.d_model} and {source.d_model}."
+                )
+            self.source_embedding = nn.Embedding(source.n_symbols, source.d_model)
+        self.encoder = Stack(source or config, full)
+        self.decoder = Decoder(config, cross=True)
+
+    def forward(
+        self,
+        source: Int[Tensor, "B S"],
+        tokens: Int[Tensor, "B T"],
+        source_lengths: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Logits of the token after each target token, the source being known.
+
+        ``source_lengths`` counts the tokens of each source; what stands to
+        their right is padding and changes nothing. Padding to the right of a
+        target is hidden by the causal mask.
+        """
+        memory = self.encode(source, source_lengths)
+        return self.decode(tokens, memory, source_lengths)
+
+    def encode(
+        self,
+        source: Int[Tensor, "B S"],
+        source_lengths: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B S C"]:
+        """The encoder's features, which cross-attention reads."""
+        own = self.source_embedding
+        x = embed(self.decoder.embedding if own is None else own, source)
+        return self.encoder.run(x, mask=_padding(source_lengths))
+
+    def decode(
+        self,
+        tokens: Int[Tensor, "B T"],
+        memory: Float[Tensor, "B S C"],
+        source_lengths: Int[Tensor, " B"] | None = None,
+        *,
+        cache: list[KVCache] | None = None,
+        positions: Int[Tensor, "*rows T"] | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Logits, as :meth:`forward`; with a ``cache``, ``tokens`` are the new
+        ones only, and keys of ``memory`` are computed in the first call alone.
+        """
+        return self.decoder(
+            tokens,
+            cache=cache,
+            positions=positions,
+            context=memory,
+            context_mask=_padding(source_lengths),
+        )
+
+    def new_cache(self, capacity: int, source_capacity: int) -> list[KVCache]:
+        """Empty caches: self-attention of each layer, then cross-attention of each."""
+        cross = [KVCache(source_capacity) for _ in self.decoder.blocks]
+        return self.decoder.new_cache(capacity) + cross
+
+
+def embed(embedding: nn.Embedding, tokens: Int[Tensor, "B T"]) -> Tensor:
+    """Rows of the embedding, or an error that names the wrong token."""
+    if tokens.ndim != 2:
+        raise ValueError(
+            "expected tokens of shape (B, T); got "
+            f"{tuple(tokens.shape)}. One sequence is a batch of one: tokens[None]."
+        )
+    try:
+        return embedding(tokens)
+    except IndexError:
+        raise ValueError(
+            f"expected tokens from 0 to {embedding.num_embeddings - 1}; got "
+            f"{int(tokens.min())} to {int(tokens.max())}."
+        ) from None
+
+
+def _attention(config: Config, rotate: Rotary | None) -> MultiHeadAttention:
+    norm = None
+    if config.qk_norm:
+        norm = lambda: nn.RMSNorm(config.head_size, eps=config.norm_eps)  # noqa: E731
+    return MultiHeadAttention(
+        config.d_model,
+        config.n_heads,
+        n_kv_heads=config.key_heads,
+        d_head=config.head_size,
+        rotate=rotate,
+        norm=norm,
+    )
+
+
+def _padding(lengths: Tensor | None) -> Mask | None:
+    return None if lengths is None else padding(lengths)
