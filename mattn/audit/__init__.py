@@ -1,0 +1,28 @@
+"""Does it see the future? An auditor for any model.
+
+    from mattn.audit import audit, assert_causal
+
+    report = audit(model, tokens)
+    print(report)                   # the first offending pair, the likely bug
+    assert_causal(model, tokens)    # in a test file
+
+It measures which inputs reach which outputs, in several independent ways,
+and compares with what is expected. It never says that a model is causal: it
+says "no leak found under …" and what it could not cover. Of mattn it knows
+only masks, checks and plotting; the models of the book are nothing special
+to it. Derived in chapters 5 and 9.
+"""
+
+from mattn.audit.probes import PROBES
+from mattn.audit.report import Leak, Report
+from mattn.audit.run import assert_causal, audit, audit_labels, audit_layers
+
+__all__ = [
+    "PROBES",
+    "Leak",
+    "Report",
+    "assert_causal",
+    "audit",
+    "audit_labels",
+    "audit_layers",
+]
