@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["History", "evaluate", "fit", "next_token_loss"]
+__all__ = ["History", "evaluate", "fit", "next_token_loss", "schedule", "token_losses"]
 
 
 class History(NamedTuple):
@@ -21,27 +22,52 @@ class History(NamedTuple):
     losses: list[float]
 
 
+def token_losses(
+    logits: Float[Tensor, "B T V"], tokens: Int[Tensor, "B T"]
+) -> Float[Tensor, "B T-1"]:
+    """Cross-entropy in nats of each token t + 1, predicted from tokens ≤ t.
+
+    The shift is made here and nowhere else: pass logits and tokens of the
+    same positions. Column t holds the loss of ``tokens[:, t + 1]`` under
+    ``logits[:, t]``; the last logits have no target. Derived in chapter 5.
+    """
+    if logits.shape[:-1] != tokens.shape:
+        raise ValueError(
+            "expected logits (B, T, V) and tokens (B, T) of the same positions; got "
+            f"{tuple(logits.shape)} and {tuple(tokens.shape)}. Do not shift before."
+        )
+    targets = tokens[:, 1:]
+    losses = F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none"
+    )
+    return losses.reshape(targets.shape)
+
+
 def next_token_loss(
     logits: Float[Tensor, "B T V"],
     tokens: Int[Tensor, "B T"],
     *,
     ignore: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats of token t + 1, predicted from tokens ≤ t.
+    """Mean of :func:`token_losses`; targets equal to ``ignore`` do not count.
 
-    The shift is made here and nowhere else: pass logits and tokens of the
-    same positions. Targets equal to ``ignore`` (padding) do not count.
+    ``ignore`` is the loss mask: give it the padding symbol. Where no target
+    is left there is no mean, and the loss is NaN.
     """
-    if logits.shape[:2] != tokens.shape:
-        raise ValueError(
-            "next_token_loss: expected logits (B, T, V) for tokens (B, T); got "
-            f"{tuple(logits.shape)} and {tuple(tokens.shape)}. Do not shift before."
-        )
-    return F.cross_entropy(
-        logits[:, :-1].flatten(0, 1),
-        tokens[:, 1:].flatten(),
-        ignore_index=-100 if ignore is None else ignore,
-    )
+    losses = token_losses(logits, tokens)
+    if ignore is None:
+        return losses.mean()
+    counted = tokens[:, 1:] != ignore
+    return losses.masked_fill(~counted, 0.0).sum() / counted.sum()
+
+
+def schedule(step: int, n_steps: int) -> float:
+    """Share of the learning rate at ``step``: up over 5 % of the steps, then down.
+
+    Linear both ways, positive at every step from 0 to ``n_steps − 1``.
+    """
+    warm_up = max(1, n_steps // 20)
+    return min((step + 1) / warm_up, 1 - step / n_steps)
 
 
 def fit(
@@ -54,18 +80,21 @@ def fit(
 ) -> History:
     """Train ``model`` on ``n_steps`` batches with AdamW; return the curve.
 
-    The rate ``lr`` warms up over the first 5 % of the steps and then falls
-    linearly to zero. ``model(tokens)`` gives logits; ``loss(logits, tokens)``
-    a scalar. A progress bar shows loss and time left, unless the environment
-    sets ``MATTN_PROGRESS=0``.
-    """
-    from tqdm.auto import tqdm
+    The rate is ``lr`` times :func:`schedule`. ``model(tokens)`` gives logits;
+    ``loss(logits, tokens)`` a scalar. Leaves the model in training mode. A
+    progress bar shows loss and time left, unless the environment sets
+    ``MATTN_PROGRESS=0``.
 
+    Raises ``FloatingPointError``, before the weights change, when loss or
+    gradient is not finite, and ``ValueError`` when the batches run out.
+    """
+    from tqdm import tqdm
+
+    if n_steps < 1:
+        raise ValueError(f"fit: expected n_steps >= 1; got {n_steps}.")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99))
-    warm_up = max(1, n_steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / warm_up, 1 - step / n_steps),
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: schedule(step, n_steps)
     )
     history = History([], [])
     model.train()
@@ -75,19 +104,26 @@ def fit(
     )
     for step, tokens in bar:
         value = loss(model(tokens), tokens)
-        if not value.isfinite():
-            raise FloatingPointError(
-                f"loss is {value.item()} at step {step}: the rate may be too high "
-                f"(lr={lr}), or a row of the mask is empty."
-            )
+        number = value.item()
         optimizer.zero_grad()
         value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+        if not (math.isfinite(number) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"step {step}: loss is {number}, gradient norm {norm}. The rate may "
+                f"be too high (lr={lr}), a row of the mask empty, or every target "
+                "ignored."
+            )
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         history.steps.append(step)
-        history.losses.append(value.item())
-        bar.set_postfix(loss=f"{value.item():.3f}", refresh=False)
+        history.losses.append(number)
+        bar.set_postfix(loss=f"{number:.3f}", refresh=False)
+    if len(history.steps) < n_steps:
+        raise ValueError(
+            f"fit: expected {n_steps} batches; got {len(history.steps)}. The rate had "
+            "not come down yet: give more batches, or ask for fewer steps."
+        )
     return history
 
 
@@ -97,16 +133,27 @@ def evaluate(
     tokens: Int[Tensor, "N T"],
     *,
     batch_size: int = 256,
-    loss: Callable[[Tensor, Tensor], Tensor] = next_token_loss,
+    ignore: int | None = None,
 ) -> float:
-    """Mean loss over all of ``tokens``, in nats per token, in eval mode."""
+    """Mean next-token loss over all of ``tokens``, in nats, in eval mode.
+
+    Every target that is not ``ignore`` counts the same, whatever the batches.
+    """
     was_training = model.training
     model.eval()
+    total, n = 0.0, 0
     try:
-        total = sum(
-            loss(model(rows), rows).item() * len(rows)
-            for rows in tokens.split(batch_size)
-        )
+        for rows in tokens.split(batch_size):
+            counted = torch.ones_like(rows[:, 1:], dtype=torch.bool)
+            if ignore is not None:
+                counted = rows[:, 1:] != ignore
+            total += token_losses(model(rows), rows)[counted].double().sum().item()
+            n += int(counted.sum())
     finally:
         model.train(was_training)
-    return total / len(tokens)
+    if n == 0:
+        raise ValueError(
+            f"evaluate: expected targets to score; got none in {tuple(tokens.shape)}. "
+            "A sequence of one token has no next token."
+        )
+    return total / n

@@ -20,9 +20,12 @@ class MarkovSource:
 
     Each context of ``order`` tokens has its own next-token distribution,
     drawn once from a symmetric Dirichlet distribution; a small
-    ``concentration`` makes the source predictable. Sequences start in the
-    stationary distribution, so every position past the first ``order`` has
-    the same expected loss: the entropy rate.
+    ``concentration`` makes the source predictable. A context is numbered by
+    its tokens as digits, oldest first: ``(a, b)`` is ``a·V + b``.
+
+    Sequences start in the stationary distribution. So every token past the
+    first ``order`` has the same expected loss, the entropy rate; the first
+    ones have shorter contexts and a higher floor (:meth:`entropies`).
 
     Source: Cover and Thomas 2006, Elements of Information Theory, chapter 4.
     """
@@ -47,16 +50,14 @@ class MarkovSource:
         # Every symbol stays possible, so the chain has one stationary distribution.
         transition = 0.999 * transition + 0.001 / n_symbols
         self.transition = torch.from_numpy(transition)
-        """Probability of the next token, ``(V^order, V)``, float64. Context
-        ``(a, b)`` of an order-2 source is row ``a·V + b``."""
+        """Probability of the next token by context, ``(V^order, V)``, float64."""
         self.stationary = self._stationary()
         """Long-run share of each context, ``(V^order,)``, float64."""
 
     @property
     def entropy_rate(self) -> float:
         """Nats per token: mean over contexts of the next token's entropy."""
-        p = self.transition
-        return float(self.stationary @ -(p * p.log()).sum(dim=-1))
+        return float(self.stationary @ _entropy(self.transition))
 
     def sample(
         self, n_sequences: int, length: int, *, generator: torch.Generator
@@ -83,16 +84,47 @@ class MarkovSource:
             context = self._next(context, tokens[:, t])
         return tokens
 
-    def log_probs(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T-order"]:
-        """True log-probability of each token after the first ``order``, in nats."""
-        context = torch.zeros_like(tokens[:, 0])
-        for t in range(self.order):
-            context = context * self.n_symbols + tokens[:, t]
-        out = []
-        for t in range(self.order, tokens.shape[1]):
-            out.append(self.transition[context, tokens[:, t]].log())
+    def entropies(self, length: int) -> Float[Tensor, " length"]:
+        """Expected loss of the best predictor of each token, in nats, float64.
+
+        Entry t is H(X_t | X_0 … X_{t−1}): the entropy rate from
+        t = ``order`` on, more before. Their mean over the positions that a
+        loss scores is the floor of that loss.
+        """
+        if length < 0:
+            raise ValueError(f"entropies: expected length >= 0; got {length}.")
+        joint = torch.stack([_entropy(p) for p in self._starts()])  # H(X_0 … X_t)
+        first = joint.diff(prepend=joint.new_zeros(1))[:length]
+        rest = joint.new_full((length - len(first),), self.entropy_rate)
+        return torch.cat([first, rest])
+
+    def log_probs(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T"]:
+        """True log-probability of each token given all before, in nats, float64.
+
+        The sum of a row is the log-probability of the sequence (chain rule).
+        """
+        if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < self.n_symbols:
+            raise ValueError(
+                f"log_probs: expected tokens 0 to {self.n_symbols - 1}; got "
+                f"{int(tokens.min())} to {int(tokens.max())}."
+            )
+        out = torch.empty(tokens.shape, dtype=torch.float64)
+        context = torch.zeros(len(tokens), dtype=torch.long)
+        starts = self._starts()
+        for t in range(tokens.shape[1]):
+            if t < self.order:  # context is everything so far
+                p = starts[t].reshape(-1, self.n_symbols)
+                p = p / p.sum(dim=-1, keepdim=True)
+            else:
+                p = self.transition
+            out[:, t] = p[context, tokens[:, t]].log()
             context = self._next(context, tokens[:, t])
-        return torch.stack(out, dim=1)
+        return out
+
+    def _starts(self) -> list[Tensor]:
+        """Distribution of the first 1, 2, …, ``order`` tokens, by context number."""
+        powers = [self.n_symbols**n for n in range(1, self.order + 1)]
+        return [self.stationary.reshape(n, -1).sum(dim=-1) for n in powers]
 
     def _next(self, context: Tensor, token: Tensor) -> Tensor:
         return (context * self.n_symbols + token) % self.n_symbols**self.order
@@ -110,3 +142,7 @@ class MarkovSource:
         right = torch.zeros(n + 1, dtype=torch.float64)
         right[-1] = 1.0
         return torch.linalg.lstsq(system, right[:, None]).solution[:, 0].clamp(min=0)
+
+
+def _entropy(p: Float[Tensor, "*rows outcomes"]) -> Float[Tensor, "*rows"]:
+    return -torch.special.xlogy(p, p).sum(dim=-1)
