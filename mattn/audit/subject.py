@@ -99,16 +99,12 @@ class Subject:
     @contextmanager
     def double(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The whole computation in float64; yields the function to call."""
-
-        def call(x: Tensor) -> Tensor:
-            with _Double():
-                return self(x if self.is_tokens else x.double())
-
         guard = nullcontext() if self.module is None else preserved(self.module)
         with guard:
             if self.module is not None:
                 self.module.double()
-            yield call
+            with _Double():
+                yield lambda x: self(x if self.is_tokens else x.double())
 
     def _find_embedding(self) -> None:
         """The module that is given the tokens: its table tells the vocabulary."""
