@@ -7,7 +7,7 @@ point down, and a test holds the modules to this drawing:
     4  generation · training · metrics · pretrained
     3  models
     2  attention · kernels
-    1  masks · softmax · cache
+    1  masks · softmax · cache · rotary
     0  data · plotting · checks · repro
 """
 

@@ -9,11 +9,11 @@ and cached decoding. Derived in chapter 6; the encoder–decoder in chapter 8.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -21,56 +21,9 @@ from torch import Tensor, nn
 from mattn.attention import MultiHeadAttention
 from mattn.cache import KVCache
 from mattn.masks import Mask, causal, full, padding, window
+from mattn.rotary import RopeScaling, Rotary
 
-__all__ = [
-    "MLP",
-    "Block",
-    "Config",
-    "Decoder",
-    "EncoderDecoder",
-    "RopeScaling",
-    "Rotary",
-    "Stack",
-]
-
-
-@dataclass(frozen=True)
-class RopeScaling:
-    """How rotary frequencies are slowed for contexts longer than first trained.
-
-    ``"linear"`` divides all by ``factor`` (Chen et al. 2023,
-    arXiv:2306.15595). ``"llama3"`` divides only those that turn fewer than
-    ``low`` times in ``original_context`` tokens, keeps those that turn more
-    than ``high`` times, and blends between (Llama 3.1).
-    """
-
-    kind: Literal["linear", "llama3"]
-    factor: float
-    low: float = 1.0
-    high: float = 4.0
-    original_context: int = 8192
-
-    def __post_init__(self):
-        if self.kind not in ("linear", "llama3"):
-            raise ValueError(
-                f'RopeScaling: expected kind "linear" or "llama3"; got {self.kind!r}.'
-            )
-        if (
-            self.factor <= 0
-            or self.original_context < 1
-            or not 0 < self.low < self.high
-        ):
-            raise ValueError(
-                "RopeScaling: expected factor > 0, original_context >= 1 and "
-                f"0 < low < high; got {self}."
-            )
-
-    def __call__(self, frequencies: Tensor) -> Tensor:
-        if self.kind == "linear":
-            return frequencies / self.factor
-        turns = self.original_context * frequencies / (2 * math.pi)
-        keep = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
-        return frequencies * (keep + (1 - keep) / self.factor)
+__all__ = ["MLP", "Block", "Config", "Decoder", "EncoderDecoder", "Stack"]
 
 
 @dataclass(frozen=True)
@@ -117,48 +70,32 @@ class Config:
         options = ["n_kv_heads", "d_head", "d_hidden", "window", "context"]
         for name in sizes + [o for o in options if getattr(self, o) is not None]:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Config: expected {name} >= 1, int; got {value!r}.")
-        if self.d_head is None and self.d_model % self.n_heads:
-            raise ValueError(
-                f"Config: expected d_model divisible by n_heads; got {self.d_model} "
-                f"and {self.n_heads}. Choose another n_heads, or give d_head."
+            _expect(
+                type(value) is int and value >= 1,
+                f"Config: expected {name} >= 1, an int; got {value!r}.",
             )
-        if self.n_heads % self.key_heads:
-            raise ValueError(
-                "Config: expected n_heads divisible by n_kv_heads; got "
-                f"{self.n_heads} and {self.n_kv_heads}."
-            )
-        if self.activation not in ("swiglu", "squared_relu"):
-            raise ValueError(
-                'Config: expected activation "swiglu" or "squared_relu"; got '
-                f"{self.activation!r}."
-            )
-        if self.rope_theta is None and self.rope_scaling is not None:
-            raise ValueError(
-                "Config: expected no rope_scaling where rope_theta is None; got "
-                f"{self.rope_scaling}. There are no frequencies to scale."
-            )
-        if self.rope_theta is not None:
-            if self.rope_theta <= 0:
-                raise ValueError(
-                    f"Config: expected rope_theta > 0; got {self.rope_theta}."
-                )
-            if self.head_size % 2:
-                raise ValueError(
-                    "Config: expected an even d_head for rotary positions, which turn "
-                    f"features in pairs; got {self.head_size}."
-                )
-        if self.tied and self.zero_head:
-            raise ValueError(
-                "Config: expected zero_head only with tied=False; got both. A tied "
-                "head of zeros would make every embedding zero."
-            )
-        if not 0 <= self.dropout < 1 or self.norm_eps <= 0:
-            raise ValueError(
-                "Config: expected 0 <= dropout < 1 and norm_eps > 0; got "
-                f"{self.dropout} and {self.norm_eps}."
-            )
+        theta = self.rope_theta
+        rules = {
+            "d_model divisible by n_heads, or d_head given": (
+                self.d_head is not None or self.d_model % self.n_heads == 0
+            ),
+            "n_heads divisible by n_kv_heads": self.n_heads % self.key_heads == 0,
+            'activation "swiglu" or "squared_relu"': (
+                self.activation in ("swiglu", "squared_relu")
+            ),
+            "rope_theta > 0 or None": theta is None or theta > 0,
+            "an even d_head, as rotary positions turn features in pairs": (
+                theta is None or self.head_size % 2 == 0
+            ),
+            "a rope_theta to go with rope_scaling": (
+                theta is not None or self.rope_scaling is None
+            ),
+            "zero_head only where tied=False": not (self.tied and self.zero_head),
+            "0 <= dropout < 1": 0 <= self.dropout < 1,
+            "norm_eps > 0": self.norm_eps > 0,
+        }
+        for expected, holds in rules.items():
+            _expect(holds, f"Config: expected {expected}; got {self}.")
 
     @property
     def key_heads(self) -> int:
@@ -206,37 +143,6 @@ class Config:
         """
         pairs = 4 * self.n_layers * n_tokens * self.n_heads * self.head_size
         return 2 * self.n_matrix_parameters + pairs
-
-
-class Rotary:
-    """Turn pairs of features by angles that grow with the position.
-
-    Feature m and feature m + D/2 are the two coordinates of a point, turned
-    by position · θ^(−2m/D). The product of a turned query and a turned key
-    depends on the *difference* of their positions alone.
-
-    Source: Su et al. 2021, arXiv:2104.09864. Derived in chapter 6.
-    """
-
-    def __init__(self, d_head: int, theta: float, scaling: RopeScaling | None = None):
-        exponents = torch.arange(0, d_head, 2, dtype=torch.float64) / d_head
-        frequencies = theta**-exponents
-        # Numbers, not a buffer: model.half() must not round them.
-        self.frequencies = (scaling(frequencies) if scaling else frequencies).tolist()
-
-    def __call__(
-        self, x: Float[Tensor, "B H T D"], positions: Int[Tensor, "*rows T"]
-    ) -> Float[Tensor, "B H T D"]:
-        frequencies = torch.tensor(
-            self.frequencies, dtype=torch.float64, device=x.device
-        )
-        angles = positions[..., None] * frequencies  # (T, D/2) or (B, T, D/2)
-        if positions.ndim == 2:
-            angles = angles[:, None]  # the same for every head
-        # (a, b) → (a·cos − b·sin, b·cos + a·sin), both halves at once.
-        cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(x.dtype)
-        sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(x.dtype)
-        return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
 
 
 class MLP(nn.Module):
@@ -292,15 +198,18 @@ class Block(nn.Module):
         context_mask: Mask | None = None,
     ) -> Float[Tensor, "B T C"]:
         """``cache``: that of self-attention and that of cross-attention."""
-        read = self.attention_norm(x)
-        x = x + self.dropout(
-            self.attention(read, mask, cache=cache[0], positions=positions)
+        _expect(
+            (context is None) == (self.cross is None),
+            "expected a context where the block has cross-attention, and only there; "
+            f"got context {'None' if context is None else tuple(context.shape)}.",
         )
+        read, (own, other) = self.attention_norm(x), cache
+        out = self.attention(read, mask, cache=own, positions=positions)
+        x = x + self.dropout(out)
         if self.cross is not None:
             read = self.cross_norm(x)
-            x = x + self.dropout(
-                self.cross(read, context_mask, context=context, cache=cache[1])
-            )
+            out = self.cross(read, context_mask, context=context, cache=other)
+            x = x + self.dropout(out)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
@@ -309,11 +218,10 @@ class Stack(nn.Module):
 
     def __init__(self, config: Config, mask: Mask, *, cross: bool = False):
         super().__init__()
-        if not isinstance(mask, Mask):
-            raise ValueError(
-                "expected a mask rule of mattn.masks (causal, full, …); got "
-                f"{type(mask).__name__}."
-            )
+        _expect(
+            isinstance(mask, Mask),
+            f"expected a mask rule of mattn.masks; got {type(mask).__name__}.",
+        )
         self.config = config
         self.mask = mask if config.window is None else mask & window(config.window)
         self.dropout = nn.Dropout(config.dropout)
@@ -321,9 +229,7 @@ class Stack(nn.Module):
             Block(config, cross=cross) for _ in range(config.n_layers)
         )
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
-        self._initialise(n_writes=(3 if cross else 2) * config.n_layers)
-
-    def _initialise(self, n_writes: int) -> None:
+        n_writes = (3 if cross else 2) * config.n_layers
         # 1/√fan_in keeps the size of what passes; the matrices that write to
         # the residual stream are smaller, so that all writes together add a
         # variance of order 1, whatever the depth.
@@ -340,35 +246,24 @@ class Stack(nn.Module):
         *,
         mask: Mask | None = None,
         cache: list[KVCache] | None = None,
-        positions: Int[Tensor, "*rows T"] | None = None,
-        context: Float[Tensor, "B S C"] | None = None,
-        context_mask: Mask | None = None,
+        **given,
     ) -> Float[Tensor, "B T C"]:
         """From embeddings to the features that the head reads.
 
-        ``mask`` is a further rule for this batch, such as its padding.
+        ``mask`` is a further rule for this batch, such as its padding; what
+        else is ``given`` goes to every block.
         """
         n = len(self.blocks)
-        cross = self.blocks[0].cross is not None
-        caches = [None] * (2 * n) if cache is None else [*cache]
-        if cache is not None and not cross:
-            caches += [None] * n
-        if len(caches) != 2 * n:
-            raise ValueError(
-                f"expected a cache for each of {2 * n if cross else n} attention "
-                f"layers; got {len(cache)}. Make it with new_cache()."
-            )
+        caches = [*(cache or [None] * n), *[None] * n][: 2 * n]
+        _expect(
+            cache is None or len(cache) in (n, 2 * n),
+            f"expected a cache for each attention layer of {n} blocks; got "
+            f"{len(cache or [])}. Make it with new_cache().",
+        )
         rule = self.mask if mask is None else self.mask & mask
         x = self.dropout(x)
-        for block, *pair in zip(self.blocks, caches[:n], caches[n:], strict=True):
-            x = block(
-                x,
-                rule,
-                cache=tuple(pair),
-                positions=positions,
-                context=context,
-                context_mask=context_mask,
-            )
+        for block, own, cross in zip(self.blocks, caches[:n], caches[n:], strict=True):
+            x = block(x, rule, cache=(own, cross), **given)
         return self.norm(x)
 
 
@@ -376,7 +271,7 @@ class Decoder(Stack):
     """Tokens to logits of the next token; what it may see is an argument.
 
     >>> config = Config(n_symbols=11, d_model=8, n_layers=2, n_heads=2)
-    >>> Decoder(config)(torch.tensor([[3, 1, 4]])).shape
+    >>> Decoder(config)(Tensor([[3, 1, 4]]).long()).shape
     torch.Size([1, 3, 11])
 
     Derived in chapter 6.
@@ -412,15 +307,14 @@ class Decoder(Stack):
         batch (documents, padding). ``context``: see :class:`EncoderDecoder`.
         """
         x = self.run(
-            embed(self.embedding, tokens),
+            _embed(self.embedding, tokens),
             mask=mask,
             cache=cache,
             positions=positions,
             context=context,
             context_mask=context_mask,
         )
-        head = self.embedding if self.head is None else self.head
-        return F.linear(x, head.weight)
+        return F.linear(x, (self.head or self.embedding).weight)
 
     def new_cache(
         self, capacity: int | None = None, *, ring: bool = False
@@ -430,19 +324,18 @@ class Decoder(Stack):
         With ``ring=True`` and a window w in the configuration, each holds the
         last w tokens in constant memory, however many are read.
         """
-        capacity = self.config.context if capacity is None else capacity
-        if ring:
-            if self.config.window is None:
-                raise ValueError(
-                    "new_cache: expected a window in the configuration for ring=True; "
-                    "got none. A token may see all before it, so all are kept."
-                )
-            capacity = self.config.window
-        if capacity is None:
-            raise ValueError(
-                "new_cache: expected a capacity in tokens, as the configuration "
-                "names no context; got None."
-            )
+        _expect(
+            not ring or self.config.window is not None,
+            "new_cache: expected a window in the configuration for ring=True; got "
+            "none. A token may see all before it, so all are kept.",
+        )
+        if ring or capacity is None:
+            capacity = self.config.window if ring else self.config.context
+        _expect(
+            capacity is not None,
+            "new_cache: expected a capacity in tokens, as the configuration names "
+            "no context; got None.",
+        )
         return [KVCache(capacity, ring=ring) for _ in self.blocks]
 
 
@@ -457,13 +350,13 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, config: Config, source: Config | None = None):
         super().__init__()
-        self.source_embedding = None
+        self.source_embedding = None  # shared with the target
         if source is not None:
-            if source.d_model != config.d_model:
-                raise ValueError(
-                    "EncoderDecoder: expected equal d_model in both configurations; "
-                    f"got {config.d_model} and {source.d_model}."
-                )
+            _expect(
+                source.d_model == config.d_model,
+                "EncoderDecoder: expected equal d_model in both configurations; got "
+                f"{config.d_model} and {source.d_model}.",
+            )
             self.source_embedding = nn.Embedding(source.n_symbols, source.d_model)
         self.encoder = Stack(source or config, full)
         self.decoder = Decoder(config, cross=True)
@@ -480,8 +373,7 @@ class EncoderDecoder(nn.Module):
         their right is padding and changes nothing. Padding to the right of a
         target is hidden by the causal mask.
         """
-        memory = self.encode(source, source_lengths)
-        return self.decode(tokens, memory, source_lengths)
+        return self.decode(tokens, self.encode(source, source_lengths), source_lengths)
 
     def encode(
         self,
@@ -489,8 +381,7 @@ class EncoderDecoder(nn.Module):
         source_lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B S C"]:
         """The encoder's features, which cross-attention reads."""
-        own = self.source_embedding
-        x = embed(self.decoder.embedding if own is None else own, source)
+        x = _embed(self.source_embedding or self.decoder.embedding, source)
         return self.encoder.run(x, mask=_padding(source_lengths))
 
     def decode(
@@ -519,13 +410,13 @@ class EncoderDecoder(nn.Module):
         return self.decoder.new_cache(capacity) + cross
 
 
-def embed(embedding: nn.Embedding, tokens: Int[Tensor, "B T"]) -> Tensor:
+def _embed(embedding: nn.Embedding, tokens: Int[Tensor, "B T"]) -> Tensor:
     """Rows of the embedding, or an error that names the wrong token."""
-    if tokens.ndim != 2:
-        raise ValueError(
-            "expected tokens of shape (B, T); got "
-            f"{tuple(tokens.shape)}. One sequence is a batch of one: tokens[None]."
-        )
+    _expect(
+        tokens.ndim == 2,
+        f"expected tokens of shape (B, T); got {tuple(tokens.shape)}. One sequence "
+        "is a batch of one: tokens[None].",
+    )
     try:
         return embedding(tokens)
     except IndexError:
@@ -536,18 +427,21 @@ def embed(embedding: nn.Embedding, tokens: Int[Tensor, "B T"]) -> Tensor:
 
 
 def _attention(config: Config, rotate: Rotary | None) -> MultiHeadAttention:
-    norm = None
-    if config.qk_norm:
-        norm = lambda: nn.RMSNorm(config.head_size, eps=config.norm_eps)  # noqa: E731
+    norm = functools.partial(nn.RMSNorm, config.head_size, eps=config.norm_eps)
     return MultiHeadAttention(
         config.d_model,
         config.n_heads,
         n_kv_heads=config.key_heads,
         d_head=config.head_size,
         rotate=rotate,
-        norm=norm,
+        norm=norm if config.qk_norm else None,
     )
 
 
 def _padding(lengths: Tensor | None) -> Mask | None:
     return None if lengths is None else padding(lengths)
+
+
+def _expect(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
