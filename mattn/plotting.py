@@ -26,6 +26,7 @@ __all__ = [
     "show_leaks",
     "show_mask",
     "show_masks",
+    "show_running",
     "show_scores",
     "show_weights",
 ]
@@ -206,6 +207,31 @@ def show_curves(
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return _finished(ax.figure)
+
+
+def show_running(
+    scores: Sequence[float],
+    maximum: Sequence[float],
+    total: Sequence[float],
+) -> Figure:
+    """What the online softmax holds while it reads one row of scores.
+
+    Above: the scores and their running maximum. Below: the running sum of
+    exp(score − maximum).
+    """
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(6, 3.6), sharex=True, layout="constrained"
+    )
+    keys = range(len(scores))
+    above.plot(keys, scores, "o", color="0.45", ms=4, label="score")
+    above.step(keys, maximum, where="post", color=_LINES[0], label="running maximum")
+    above.set(ylabel="score")
+    above.legend(frameon=False)
+    below.step(keys, total, where="post", color=_LINES[0])
+    below.set(xlabel="key position", ylabel="running sum", ylim=(0, None))
+    for ax in (above, below):
+        ax.spines[["top", "right"]].set_visible(False)
+    return _finished(figure)
 
 
 def _values(ax, values, colours, visible, tokens, title) -> Figure:
