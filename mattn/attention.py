@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -82,8 +82,8 @@ def blockwise_attention(
     if block < 1:
         raise ValueError(f"blockwise_attention: expected block >= 1; got {block}.")
     _check_sizes(q, k, v)
-    if isinstance(mask, Tensor):
-        _allowed(mask, q, k)  # the shape is checked once, not block by block
+    # The mask is checked once, not block by block: of a rule, one row suffices.
+    _allowed(mask, q[..., :1, :] if isinstance(mask, Mask) else q, k)
     recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
     rows = []
     for start in range(0, max(q.shape[-2], 1), block):
@@ -113,17 +113,17 @@ def _attend_rows(
     Tk = k.shape[-2]
     q_positions, k_positions = default_positions(Tq, Tk, device=q.device)
     q_positions = q_positions[start : start + block]
-    batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
-    column = q.new_zeros(*batch, q.shape[-2], 1)
-    seen = softmax.Partial(
-        column - torch.inf, column, column.expand(*batch, -1, v.shape[-1])
-    )
+    # A product over no keys: zeros that gradients of exactly 0 flow back from,
+    # also when every block is skipped.
+    weighted = q @ k[..., :0, :].mT @ v[..., :0, :]
+    column = weighted.new_zeros(*weighted.shape[:-1], 1)
+    seen = softmax.Partial(column - torch.inf, column, weighted)
     for j in range(0, Tk, block):
         keys = slice(j, j + block)
         allowed = None
         if isinstance(mask, Mask):
             allowed = mask.at(q_positions, k_positions[keys])
-            allowed = _align_rows(allowed, len(batch))
+            allowed = _align_rows(allowed, weighted.ndim - 2)
         elif mask is not None:
             whole = mask.expand(*mask.shape[:-2], Tq, Tk)
             allowed = whole[..., start : start + block, keys]
@@ -131,14 +131,14 @@ def _attend_rows(
             continue
         scores = q @ k[..., keys, :].mT / math.sqrt(q.shape[-1])
         seen = softmax.merge(seen, softmax.partial(scores, v[..., keys, :], allowed))
-    return softmax.finish(seen)
+    return softmax.finish(seen).to(q.dtype)
 
 
 def fused_attention(
     q: Float[Tensor, "B H Tq D"],
     k: Float[Tensor, "B Hkv Tk D"],
     v: Float[Tensor, "B Hkv Tk Dv"],
-    mask: Mask | Bool[Tensor, "#B #H #Tq #Tk"] | None = None,
+    mask: Mask | Bool[Tensor, "... #Tq _"] | None = None,
 ) -> Float[Tensor, "B H Tq Dv"]:
     """The output of :func:`attention` by PyTorch's fused kernel.
 
@@ -147,7 +147,7 @@ def fused_attention(
     on which its back ends differ. ``H`` query heads may share ``Hkv`` key
     heads when ``Hkv`` divides ``H`` (Ainslie et al. 2023, arXiv:2305.13245).
     """
-    _check_sizes(q, k, v)
+    _check_sizes(q, k, v, grouped=True)
     sdpa = functools.partial(
         F.scaled_dot_product_attention, q, k, v, enable_gqa=q.shape[1] != k.shape[1]
     )
@@ -215,7 +215,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B Tq C"],
-        mask: Mask | Bool[Tensor, "#B #H #Tq #Tk"] | None = None,
+        mask: Mask | Bool[Tensor, "... #Tq _"] | None = None,
         *,
         context: Float[Tensor, "B Tk C"] | None = None,
         cache: KVCache | None = None,
@@ -312,12 +312,26 @@ def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             layer._record = before[name]
 
 
-def _check_sizes(q: Tensor, k: Tensor, v: Tensor) -> None:
-    if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+def _check_sizes(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool = False) -> None:
+    batch = q.shape[:-2]
+    if grouped:  # (B, H): each key head serves the same number of query heads
+        fits = (
+            q.ndim == k.ndim == v.ndim == 4
+            and k.shape[:2] == v.shape[:2]
+            and q.shape[0] == k.shape[0]
+            and q.shape[1] % max(k.shape[1], 1) == 0
+        )
+    else:
+        fits = min(q.ndim, k.ndim, v.ndim) >= 2 and all(
+            _broadcasts(t.shape[:-2], batch) for t in (k, v)
+        )
+    if not fits or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        sizes = ("B, H", "B, Hkv") if grouped else ("…", "…")
         raise ValueError(
-            "expected q (…, Tq, D), k (…, Tk, D), v (…, Tk, Dv); got "
-            f"{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}. Queries and keys "
-            "need the same features, keys and values the same positions."
+            "expected q ({0}, Tq, D), k ({1}, Tk, D), v ({1}, Tk, Dv); ".format(*sizes)
+            + f"got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}. Queries and "
+            "keys need the same features, keys and values the same positions, "
+            + ("and Hkv divides H." if grouped else "all the same batch.")
         )
     if not q.dtype == k.dtype == v.dtype or not q.dtype.is_floating_point:
         raise ValueError(
@@ -342,18 +356,19 @@ def _allowed(mask: Mask | Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
             f"of shape {expected}; got {_describe(allowed)}. An additive mask becomes "
             "boolean by `mask == 0`; one of 0 and 1 by `mask == 1`, if 1 means keep."
         )
-    shape = (*batch, Tq, Tk)
-    try:
-        fits = torch.broadcast_shapes(allowed.shape, shape) == shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    if not _broadcasts(allowed.shape, (*batch, Tq, Tk)):
         raise ValueError(
             f"mask must be bool (True = may attend) of shape {expected}, to fit q "
             f"{tuple(q.shape)} and k {tuple(k.shape)}; got {_describe(allowed)}. "
             "A mask for each row of a batch with heads has shape (B, 1, Tq, Tk)."
         )
     return allowed
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    return len(shape) <= len(to) and all(
+        n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False)
+    )
 
 
 def _align_rows(allowed: Tensor, n_batch_dims: int) -> Tensor:

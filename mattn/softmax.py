@@ -55,7 +55,12 @@ def partial(
     v: Float[Tensor, "*#batch Tk Dv"],
     allowed: Bool[Tensor, "*#batch #Tq #Tk"] | None = None,
 ) -> Partial:
-    """Read one block of keys: its scores, its values, what of it is allowed."""
+    """Read one block of keys: its scores, its values, what of it is allowed.
+
+    Half precision is summed in float32, as many parts are added up.
+    """
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    scores, v = scores.to(precise), v.to(precise)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
     # Detached: the output does not change with the maximum subtracted, so no

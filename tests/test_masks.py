@@ -159,7 +159,7 @@ def test_a_rule_cannot_be_changed():
         window(3).w = 4
 
 
-# --- The algebra, on random rules -------------------------------------------
+# --- The algebra, on random rules --------------------------------------------
 
 T = 6
 simple = st.one_of(
@@ -227,7 +227,7 @@ def test_a_shorter_block_of_queries_is_the_last_rows(rule, Tq):
     assert torch.equal(rule.matrix(Tq, T), rule.matrix(T)[..., T - Tq :, :])
 
 
-# --- Powers -------------------------------------------------------------------
+# --- Powers ------------------------------------------------------------------
 
 
 def test_power_by_hand():
