@@ -1,0 +1,64 @@
+# Every target sets up .venv by itself; nothing is installed outside it.
+# Another Python than python3: make PYTHON=/path/to/python3.12 book
+
+PYTHON ?= python3
+PORT ?= 8000
+
+PY := .venv/bin/python
+READY := .venv/.ready
+BUILT := _build/html/.built
+PAGES := $(shell find _config.yml _toc.yml book chapters mattn -type f \
+	! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*')
+
+# One thread: on a busy machine OpenMP's threads wait for each other.
+export OMP_NUM_THREADS = 1
+export MATTN_PROGRESS = 0
+
+.PHONY: help book test test-long serve lab notebooks tidy clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@echo "mattn: masked self-attention, derived, executed and checked"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
+		while IFS='|' read -r name what; do printf '%-18s %s\n' "$$name" "$$what"; done
+
+book: $(BUILT) ## build the HTML book
+	@echo "The book is built. Open it: file://$(CURDIR)/_build/html/index.html"
+
+test: $(READY) ## everything a change must pass: style, book, tests, outputs
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	@$(MAKE) --no-print-directory $(BUILT)
+	$(PY) -m pytest tests chapters -n 2 --dist loadfile --nbval \
+		--nbval-current-env --nbval-cell-timeout 300
+
+test-long: $(READY) $(BUILT) ## what takes longer: the pages in a real browser
+	$(PY) -m pytest tests -m long
+
+serve: $(BUILT) ## build the book and serve it on this machine (PORT=8000)
+	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	MATTN_PROGRESS=1 $(PY) -m jupyter lab --notebook-dir=chapters
+
+notebooks: $(READY) ## run every notebook and store its outputs in place
+	$(PY) book/notebooks.py run
+
+tidy: $(READY) ## canonical form: notebooks (not executed) and code style
+	$(PY) book/notebooks.py tidy
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean: ## remove what was built (the set-up stays: delete .venv yourself)
+	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
+
+$(READY): requirements.txt constraints.txt pyproject.toml book/setup.sh
+	@sh book/setup.sh $(PYTHON)
+	@touch $@
+
+# Always whole: a page that was not read again hides its warnings.
+$(BUILT): $(READY) $(PAGES)
+	@rm -rf _build
+	.venv/bin/jupyter-book build . -W -n --keep-going --all
+	@touch $@
