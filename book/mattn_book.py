@@ -1,0 +1,86 @@
+"""What Jupyter Book leaves out of a page: its description; a complete front door.
+
+The description of a page is ``mattn: {description: ...}`` in the metadata of
+its notebook (in a ``.md`` page: ``description`` in its front matter), or else
+the first paragraph.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+LONGEST = 200  # characters; search engines show about 160
+GENERATED = {
+    "genindex": "Every function and class of the package mattn, from A to Z.",
+    "search": "Search the whole book.",
+}
+
+
+def shortened(text: str) -> str:
+    """One line of at most ``LONGEST`` characters, cut between words."""
+    text = " ".join(text.split())
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST - 1].rsplit(" ", 1)[0].rstrip(",;:–-") + "…"
+
+
+def stated_description(app: Sphinx, page: str) -> str | None:
+    """The description that a page states about itself, if it does."""
+    if page not in app.env.all_docs:
+        return None
+    path = Path(app.env.doc2path(page))
+    if path.suffix == ".ipynb":
+        metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        return metadata.get("mattn", {}).get("description")
+    return app.env.metadata[page].get("description")
+
+
+def first_paragraph(doctree: nodes.document | None) -> str | None:
+    """The first paragraph of running text, without math and notes."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
+        if isinstance(paragraph.parent, nodes.section):
+            return paragraph.astext()
+    return None
+
+
+def describe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Add ``<meta name="description">`` to every page, also index and search."""
+    text = (
+        stated_description(app, page)
+        or first_paragraph(doctree)
+        or GENERATED.get(page, app.config.html_title)
+    )
+    content = html.escape(shortened(text), quote=True)
+    tag = f'<meta name="description" content="{content}" />'
+    context["metatags"] = context.get("metatags", "") + tag
+
+
+def write_front_door(app: Sphinx, exception: Exception | None) -> None:
+    """The ``index.html`` at the top: a whole page that leads to the first one."""
+    if exception is not None or app.builder.name != "html":
+        return
+    target = app.builder.get_target_uri(app.config.root_doc)
+    title = html.escape(app.env.titles[app.config.root_doc].astext())
+    page = (
+        f'<!DOCTYPE html>\n<html lang="{app.config.language}">\n<head>\n'
+        '<meta charset="utf-8" />\n'
+        f'<meta name="description" content="{title}: the first page" />\n'
+        f'<meta http-equiv="refresh" content="0; url={target}" />\n'
+        f"<title>{title} — {app.config.html_title}</title>\n</head>\n"
+        f'<body><p><a href="{target}">{title}</a></p></body>\n</html>\n'
+    )
+    Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", write_front_door, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
