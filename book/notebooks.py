@@ -20,7 +20,11 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable"}
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KERNEL = {
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+    "name": "python3",
+}
 
 
 def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

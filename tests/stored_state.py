@@ -1,0 +1,274 @@
+"""What a stored notebook must be where nbval is blind.
+
+nbval runs the cells and compares their text. It does not see a cell that was
+never run, a missing image, a shuffled order, stored warnings, a path of
+somebody's machine, or a number in prose that no cell ever printed. Each check
+here takes a notebook and yields one sentence for each fault it finds.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import statistics
+import struct
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+from notebooks import canonical, to_text
+
+ROOT = Path(__file__).resolve().parent.parent
+TAGS = {"raises-exception"}
+MAX_PNG_BYTES = 60_000
+# Inches: 6×4, and the margin of 0.1 that a notebook adds on every side.
+MAX_WIDTH, MAX_HEIGHT = 6.2, 4.2
+MAX_CODE_CELLS, MAX_LINES, MAX_COLUMNS, MAX_WORDS = 40, 30, 79, 120
+MAX_MEDIAN_LINES, MAX_MOST_LINES = 6, 18  # "most": 90 % of the cells
+
+MACHINE = re.compile(
+    r"""(?<![\w.:/-])/(?:home|Users|root|tmp|var|usr|opt|mnt|srv|work|private
+        |content|workspace|builds?)/\w
+    | \b[A-Za-z]:\\+\w
+    | (?:site|dist)-packages
+    | file://
+    | ipykernel_\d
+    | \b0x[0-9a-f]{6,}""",
+    re.VERBOSE,
+)
+NUMBER = r"[+−-]?\d+(?:[.,]\d+)*(?:e[+−-]?\d+)?"
+BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+# A bold number, perhaps with a unit: **1.284**, **≈ 3 %**, **1.284 nats**.
+BOLD_NUMBER = re.compile(rf"[≈~<>≤≥=]?\s*({NUMBER})(?:\s*[%×])?(?:\s+[^\W\d]\w*)?")
+SLUG = re.compile(r"\S*")
+FILE = re.compile(r"\.(?:png|svg|jpe?g|gif|webp)\b|[\\/]\w+[\\/]", re.IGNORECASE)
+
+
+def listed_in_toc(toc: Path = ROOT / "_toc.yml") -> set[str]:
+    """The files that ``_toc.yml`` names, without suffix: ``chapters/index``."""
+
+    def files(entry: object) -> Iterator[str]:
+        if isinstance(entry, dict):
+            yield from (v for k, v in entry.items() if k in ("file", "root"))
+            entry = list(entry.values())
+        if isinstance(entry, list):
+            for part in entry:
+                yield from files(part)
+
+    return set(files(yaml.safe_load(toc.read_text(encoding="utf-8"))))
+
+
+def faults(text: str, name: str, toc: set[str]) -> list[str]:
+    """Every fault of the notebook ``text``, stored as ``chapters/<name>.ipynb``."""
+    notebook = nbformat.reads(text, as_version=4)
+    found = [fault for check in CHECKS for fault in check(notebook)]
+    if f"chapters/{name}" not in toc:
+        found.append(f"chapters/{name} is not in _toc.yml")
+    if to_text(canonical(deepcopy(notebook))) != text:
+        found.append("not in canonical form: `make tidy` repairs it")
+    return [f"{name}: {fault}" for fault in found]
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def where(cell: NotebookNode) -> str:
+    """How a message names a cell: its id and how it begins."""
+    first = cell.source.strip().split("\n")[0]
+    return f"cell {cell.id} ({first[:40]!r})"
+
+
+def text_of(output: NotebookNode) -> str:
+    """All text of one output, whatever its form."""
+    if output.output_type == "stream":
+        return output.text
+    if output.output_type == "error":
+        return "\n".join([output.ename, output.evalue, *output.traceback])
+    return "\n".join(
+        value if isinstance(value, str) else str(value)
+        for kind, value in output.data.items()
+        if not kind.startswith("image/") or kind == "image/svg+xml"
+    )
+
+
+def png_of(output: NotebookNode) -> bytes | None:
+    encoded = output.get("data", {}).get("image/png")
+    return None if encoded is None else base64.b64decode(encoded)
+
+
+def executed(notebook: NotebookNode) -> Iterator[str]:
+    """Every code cell was run, once, from the top: counts exactly 1…n."""
+    for expected, cell in enumerate(code_cells(notebook), start=1):
+        if cell.execution_count is None:
+            yield f"{where(cell)} was never executed: `make notebooks`"
+        elif cell.execution_count != expected:
+            yield (
+                f"{where(cell)} has execution count {cell.execution_count}, "
+                f"expected {expected}: `make notebooks`"
+            )
+
+
+def tags(notebook: NotebookNode) -> Iterator[str]:
+    """Tags can hide a cell from the reader or from nbval: few are allowed."""
+    for cell in notebook.cells:
+        for tag in set(cell.metadata.get("tags", [])) - TAGS:
+            yield f"{where(cell)} has the tag {tag!r}; allowed: {sorted(TAGS)}"
+
+
+def clean_outputs(notebook: NotebookNode) -> Iterator[str]:
+    """No error but a stated one, nothing on stderr, no trace of a machine."""
+    for cell in code_cells(notebook):
+        raises = "raises-exception" in cell.metadata.get("tags", [])
+        for output in cell.outputs:
+            if output.output_type == "error" and not raises:
+                yield f"{where(cell)} stores an error: {output.ename}"
+            if output.output_type == "stream" and output.name == "stderr":
+                yield f"{where(cell)} stores stderr: {output.text[:60]!r}"
+            if match := MACHINE.search(text_of(output)):
+                yield f"{where(cell)} prints a path or address: {match[0]!r}"
+
+
+def is_sentence(text: str) -> bool:
+    """Words for a person: not empty, not a slug, not a path."""
+    words = text.split()
+    return len(words) >= 4 and not SLUG.fullmatch(text) and not FILE.search(text)
+
+
+def figures(notebook: NotebookNode) -> Iterator[str]:
+    """Every figure is there, with caption, alt text and name; not too big."""
+    names: list[str] = []
+    for cell in code_cells(notebook):
+        mystnb = cell.metadata.get("mystnb", {})
+        figure, image = mystnb.get("figure", {}), mystnb.get("image", {})
+        images = [png for png in map(png_of, cell.outputs) if png is not None]
+        promised = bool(mystnb) or any(
+            "<Figure size" in text_of(output) for output in cell.outputs
+        )
+        if promised and not images:
+            yield f"{where(cell)} has no PNG: `make notebooks`"
+        if len(images) > 1:
+            yield f"{where(cell)} stores {len(images)} images; one figure a cell"
+        if not (promised or images):
+            continue
+        alt, caption = image.get("alt", ""), figure.get("caption", "")
+        if not is_sentence(alt):
+            yield f"{where(cell)}: alt text is no description: {alt!r}"
+        if not is_sentence(caption) or not caption.rstrip().endswith((".", "?")):
+            yield f"{where(cell)}: caption is no sentence: {caption!r}"
+        if alt and alt == caption:
+            yield f"{where(cell)}: alt text only repeats the caption"
+        if not re.fullmatch(r"fig-[a-z0-9-]+", figure.get("name", "")):
+            yield f"{where(cell)}: figure name is {figure.get('name')!r}, not fig-…"
+        names.append(figure.get("name", ""))
+        for png in images:
+            yield from (f"{where(cell)}: {fault}" for fault in png_faults(png))
+    for name in {name for name in names if names.count(name) > 1}:
+        yield f"figure name {name!r} is used twice"
+    for cell in prose_cells(notebook):
+        for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", cell.source):
+            if not is_sentence(alt):
+                yield f"{where(cell)}: image {target} has no alt text: {alt!r}"
+        if "<img" in cell.source:
+            yield f"{where(cell)}: image as raw HTML; write ![…](…)"
+
+
+def png_faults(png: bytes) -> Iterator[str]:
+    """Too many bytes, or larger on paper than the page of the book."""
+    if png[:8] != b"\x89PNG\r\n\x1a\n":
+        yield "image is not a PNG"
+        return
+    if len(png) > MAX_PNG_BYTES:
+        yield f"PNG of {len(png)} bytes; at most {MAX_PNG_BYTES}"
+    width, height = struct.unpack(">II", png[16:24])
+    dpi = 72.0
+    if (at := png.find(b"pHYs")) > 0:
+        dpi = struct.unpack(">I", png[at + 4 : at + 8])[0] * 0.0254
+    if width / dpi > MAX_WIDTH or height / dpi > MAX_HEIGHT:
+        size = f"{width / dpi:.1f}×{height / dpi:.1f} in"
+        yield f"figure of {size}; at most 6×4, plus the margin"
+
+
+def numbers_in_prose(notebook: NotebookNode) -> Iterator[str]:
+    """Every **bold** number in prose was printed by a cell of this notebook."""
+    printed = "\n".join(
+        text_of(output) for cell in code_cells(notebook) for output in cell.outputs
+    ).replace("−", "-")
+    for cell in prose_cells(notebook):
+        for bold in BOLD.findall(cell.source):
+            if not (match := BOLD_NUMBER.fullmatch(bold.strip())):
+                continue
+            number = re.escape(match[1].replace("−", "-"))
+            if not re.search(rf"(?<![\w.]){number}(?!\d|[.,]\d|\w)", printed):
+                yield f"{where(cell)}: no cell prints the **{bold}** of the prose"
+
+
+def plain_markdown(notebook: NotebookNode) -> Iterator[str]:
+    """Nothing that shows as source text in Jupyter or Colab; nothing hidden."""
+    for cell in prose_cells(notebook):
+        if match := re.search(r"(?:```|:::)\{\w|\{[\w:-]+\}`", cell.source):
+            yield f"{where(cell)}: MyST shows raw in Jupyter and Colab: {match[0]!r}"
+    for cell in code_cells(notebook):
+        if re.search(r"^\s*[!%]", cell.source, re.MULTILINE):
+            yield f"{where(cell)}: a shell or magic line"
+
+
+def title(notebook: NotebookNode) -> Iterator[str]:
+    """One title, in the first cell; its number comes from the book."""
+    first = notebook.cells[0].source
+    if not re.match(r"# [^\W\d]", first):
+        yield f"does not begin with an unnumbered title: {first[:40]!r}"
+    for cell in prose_cells(notebook)[1:]:
+        if re.search(r"^# ", cell.source, re.MULTILINE):
+            yield f"{where(cell)}: a second title"
+
+
+def limits(notebook: NotebookNode) -> Iterator[str]:
+    """Short cells, short lines, short paragraphs."""
+    cells = code_cells(notebook)
+    lengths = [sum(bool(line.strip()) for line in c.source.split("\n")) for c in cells]
+    if len(cells) > MAX_CODE_CELLS:
+        yield f"{len(cells)} code cells; at most {MAX_CODE_CELLS}"
+    for cell, length in zip(cells, lengths, strict=True):
+        if length == 0:
+            yield f"{where(cell)} is empty"
+        if length > MAX_LINES:
+            yield f"{where(cell)} has {length} lines; at most {MAX_LINES}"
+        for line in cell.source.split("\n"):
+            if len(line) > MAX_COLUMNS:
+                yield f"{where(cell)}: line of {len(line)} columns; at most 79"
+    if lengths and statistics.median(lengths) > MAX_MEDIAN_LINES:
+        yield f"median cell of {statistics.median(lengths)} lines; at most 6"
+    if sum(length > MAX_MOST_LINES for length in lengths) > 0.1 * len(lengths):
+        long = sorted(length for length in lengths if length > MAX_MOST_LINES)
+        yield f"more than 10 % of the cells have over 18 lines: {long}"
+    for cell in prose_cells(notebook):
+        if (words := n_words(cell.source)) > MAX_WORDS:
+            yield f"{where(cell)} has {words} words; at most {MAX_WORDS}"
+
+
+def n_words(source: str) -> int:
+    """Words of running text: no formulas, code blocks, tags, link targets."""
+    patterns = (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$]*\$", r"<[^>]+>", r"\]\([^)]*\)")
+    for pattern in patterns:
+        source = re.sub(pattern, " ", source, flags=re.DOTALL)
+    return sum(any(c.isalnum() for c in word) for word in source.split())
+
+
+CHECKS = (
+    executed,
+    tags,
+    clean_outputs,
+    figures,
+    numbers_in_prose,
+    plain_markdown,
+    title,
+    limits,
+)

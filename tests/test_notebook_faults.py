@@ -1,0 +1,321 @@
+"""Each fault that a stored notebook can have is planted, and must be caught.
+
+The notebook is a copy of a real chapter. A planted fault must be the *only*
+kind of fault found, so that no check hides behind another.
+"""
+
+import base64
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from notebooks import to_text
+from stored_state import (
+    BOLD,
+    BOLD_NUMBER,
+    ROOT,
+    code_cells,
+    faults,
+    n_words,
+    png_of,
+    prose_cells,
+)
+
+NAME = "chapter"
+TOC = {f"chapters/{NAME}"}
+
+
+def bold_numbers(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
+    """Every bold number in prose, with the cell that it stands in."""
+    for cell in prose_cells(notebook):
+        for bold in BOLD.findall(cell.source):
+            if BOLD_NUMBER.fullmatch(bold.strip()):
+                yield cell, bold
+
+
+def figure_cell(notebook: NotebookNode) -> NotebookNode:
+    return next(c for c in code_cells(notebook) if any(map(png_of, c.outputs)))
+
+
+@pytest.fixture(scope="module")
+def chapter() -> NotebookNode:
+    """The first chapter that has both a figure and a bold number in prose."""
+    for path in sorted((ROOT / "chapters").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        images = any(png_of(o) for c in code_cells(notebook) for o in c.outputs)
+        if images and any(bold_numbers(notebook)):
+            return notebook
+    pytest.fail("no chapter has a figure and a bold number")
+
+
+def unexecuted_cell(notebook: NotebookNode) -> None:
+    cell = code_cells(notebook)[-1]
+    cell.execution_count, cell.outputs = None, []
+
+
+def cleared_notebook(notebook: NotebookNode) -> None:
+    for cell in code_cells(notebook):
+        cell.execution_count, cell.outputs = None, []
+
+
+def swapped_order(notebook: NotebookNode) -> None:
+    cells = notebook.cells
+    i, j = [i for i, cell in enumerate(cells) if cell.cell_type == "code"][1:3]
+    cells[i], cells[j] = cells[j], cells[i]
+
+
+def executed_twice(notebook: NotebookNode) -> None:
+    code_cells(notebook)[-1].execution_count += 1
+
+
+def missing_png(notebook: NotebookNode) -> None:
+    for output in figure_cell(notebook).outputs:
+        output.get("data", {}).pop("image/png", None)
+
+
+def missing_output_of_figure(notebook: NotebookNode) -> None:
+    figure_cell(notebook).outputs = []
+
+
+def slug_as_alt(notebook: NotebookNode) -> None:
+    figure_cell(notebook).metadata.mystnb.image.alt = "fig-causal-mask"
+
+
+def path_as_alt(notebook: NotebookNode) -> None:
+    path = "the file ../_images/figure causal mask.png"
+    figure_cell(notebook).metadata.mystnb.image.alt = path
+
+
+def no_alt(notebook: NotebookNode) -> None:
+    del figure_cell(notebook).metadata.mystnb["image"]
+
+
+def no_caption(notebook: NotebookNode) -> None:
+    figure_cell(notebook).metadata.mystnb.figure.caption = ""
+
+
+def no_figure_name(notebook: NotebookNode) -> None:
+    del figure_cell(notebook).metadata.mystnb.figure["name"]
+
+
+def figure_without_metadata(notebook: NotebookNode) -> None:
+    del figure_cell(notebook).metadata["mystnb"]
+
+
+def heavy_png(notebook: NotebookNode) -> None:
+    for output in figure_cell(notebook).outputs:
+        if png := png_of(output):
+            padded = base64.b64encode(png + bytes(60_000)).decode()
+            output.data["image/png"] = padded
+
+
+def wide_figure(notebook: NotebookNode) -> None:
+    for output in figure_cell(notebook).outputs:
+        if png := png_of(output):
+            wide = png[:16] + (9_000).to_bytes(4, "big") + png[20:]
+            output.data["image/png"] = base64.b64encode(wide).decode()
+
+
+def stored_stderr(notebook: NotebookNode) -> None:
+    warning = new_output("stream", name="stderr", text="UserWarning: slow\n")
+    code_cells(notebook)[-1].outputs.append(warning)
+
+
+def stored_error(notebook: NotebookNode) -> None:
+    error = new_output("error", ename="ValueError", evalue="no", traceback=["no"])
+    code_cells(notebook)[-1].outputs.append(error)
+
+
+def printed(text: str) -> Callable[[NotebookNode], None]:
+    def plant(notebook: NotebookNode) -> None:
+        output = new_output("stream", name="stdout", text=text)
+        code_cells(notebook)[0].outputs = [output]
+
+    return plant
+
+
+def path_in_result(notebook: NotebookNode) -> None:
+    data = {"text/plain": "PosixPath('/home/ada/book/data.txt')"}
+    output = new_output("execute_result", data=data, execution_count=1)
+    code_cells(notebook)[0].outputs = [output]
+
+
+def tagged(tag: str) -> Callable[[NotebookNode], None]:
+    def plant(notebook: NotebookNode) -> None:
+        code_cells(notebook)[-1].metadata["tags"] = [tag]
+
+    return plant
+
+
+def wrong_digit_in_prose(notebook: NotebookNode) -> None:
+    cell, bold = next(bold_numbers(notebook))
+    last = re.findall(r"\d", bold)[-1]
+    at = bold.rindex(last)
+    outputs = str([cell.outputs for cell in code_cells(notebook)])
+    for digit in "0123456789":
+        wrong = bold[:at] + digit + bold[at + 1 :]
+        if wrong not in outputs:
+            cell.source = cell.source.replace(f"**{bold}**", f"**{wrong}**")
+            return
+    pytest.fail(f"every number like {bold} is printed somewhere")
+
+
+def myst_in_markdown(notebook: NotebookNode) -> None:
+    prose_cells(notebook)[-1].source = "See {ref}`fig-causal`."
+
+
+def numbered_title(notebook: NotebookNode) -> None:
+    first = notebook.cells[0]
+    first.source = first.source.replace("# ", "# 1 ", 1)
+
+
+def shell_line(notebook: NotebookNode) -> None:
+    code_cells(notebook)[0].source = "!pip install mattn"
+
+
+def long_line(notebook: NotebookNode) -> None:
+    code_cells(notebook)[0].source = "x = 1  # " + "x" * 80
+
+
+def long_cell(notebook: NotebookNode) -> None:
+    code_cells(notebook)[0].source = "\n".join(["x = 1"] * 31)
+
+
+def long_prose(notebook: NotebookNode) -> None:
+    prose_cells(notebook)[0].source = "word " * 120 + "word"
+
+
+def not_canonical(notebook: NotebookNode) -> None:
+    notebook.metadata["widgets"] = {"state": 1}
+
+
+PLANTS = [
+    (unexecuted_cell, "never executed"),
+    (cleared_notebook, "never executed"),
+    (swapped_order, "execution count"),
+    (executed_twice, "execution count"),
+    (missing_png, "no PNG"),
+    (missing_output_of_figure, "no PNG"),
+    (slug_as_alt, "alt text"),
+    (path_as_alt, "alt text"),
+    (no_alt, "alt text"),
+    (no_caption, "caption"),
+    (no_figure_name, "figure name"),
+    (figure_without_metadata, "alt text"),
+    (heavy_png, "bytes"),
+    (wide_figure, "figure of"),
+    (stored_stderr, "stderr"),
+    (stored_error, "stores an error"),
+    (printed("saved to /tmp/figure.png\n"), "path"),
+    (printed("File '/Users/ada/book/x.py'\n"), "path"),
+    (printed("C:\\Users\\ada\\book\n"), "path"),
+    (printed(".venv/lib/python3.11/site-packages/torch\n"), "path"),
+    (printed("<object at 0x7f3a5c2b1d90>\n"), "address"),
+    (path_in_result, "path"),
+    (tagged("nbval-ignore-output"), "tag"),
+    (tagged("remove-input"), "tag"),
+    (wrong_digit_in_prose, "of the prose"),
+    (myst_in_markdown, "MyST"),
+    (numbered_title, "title"),
+    (shell_line, "shell"),
+    (long_line, "columns"),
+    (long_cell, "lines"),
+    (long_prose, "words"),
+    (not_canonical, "make tidy"),
+]
+
+
+def test_the_chapter_itself_has_no_fault(chapter: NotebookNode) -> None:
+    assert not faults(to_text(chapter), NAME, TOC)
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}") for case in PLANTS],
+)
+def test_planted_fault_is_caught(
+    chapter: NotebookNode, plant: Callable[[NotebookNode], None], message: str
+) -> None:
+    broken = deepcopy(chapter)
+    plant(broken)
+    assert to_text(broken) != to_text(chapter)
+    assert any(message in fault for fault in faults(to_text(broken), NAME, TOC))
+
+
+def test_notebook_missing_from_toc_is_caught(chapter: NotebookNode) -> None:
+    (fault,) = faults(to_text(chapter), NAME, TOC - {f"chapters/{NAME}"})
+    assert "_toc.yml" in fault
+
+
+@pytest.mark.parametrize(
+    ("printed", "prose", "tied"),
+    [
+        ("H = 1.284", "**1.284**", True),
+        ("H = 1.2841", "**1.284**", False),
+        ("H = 11.284", "**1.284**", False),
+        ("-0.5", "**−0.5**", True),
+        ("0.5", "**−0.5**", False),
+        ("36 of 64", "**36**", True),
+        ("360", "**36**", False),
+        ("1.284", "**1.284 nats**", True),
+        ("1.285", "**≈ 1.284 nats**", False),
+        ("3 %", "**3 %**", True),
+        ("v3", "**3**", False),
+        ("(1020.0,", "**1020.0**", True),
+        ("nothing", "**1. Count the pairs** ●○○", True),
+        ("nothing", "**True** means may attend", True),
+    ],
+)
+def test_bold_number_is_tied_to_an_output(
+    chapter: NotebookNode, printed: str, prose: str, tied: bool
+) -> None:
+    small = deepcopy(chapter)
+    code, text = code_cells(small)[0], prose_cells(small)[0]
+    code.outputs = [new_output("stream", name="stdout", text=printed)]
+    text.source = prose
+    small.cells = [text, code]
+    found = faults(to_text(small), NAME, TOC)
+    assert any("of the prose" in fault for fault in found) is not tied
+
+
+def test_words_are_those_of_running_text() -> None:
+    source = "Two words $x + y = z$ [and a link](https://x.y/z w)\n$$a b c$$ (eq)"
+    assert n_words(source) == 6
+
+
+def test_wrong_digit_in_an_output_is_caught_by_nbval(
+    chapter: NotebookNode, tmp_path: Path
+) -> None:
+    """nbval's to catch: a chapter cut after the first number that it prints."""
+    small = deepcopy(chapter)
+    last, output = next(
+        (i, output)
+        for i, cell in enumerate(small.cells)
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream" and re.search(r"\d", output.text)
+    )
+    small.cells = small.cells[: last + 1]
+    path = tmp_path / "chapter.ipynb"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(path)]
+    command += ["--nbval", "--nbval-current-env"]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        path.write_text(to_text(small), encoding="utf-8")
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    right = run()
+    assert right.returncode == 0, right.stdout
+    digit = re.search(r"\d", output.text)
+    wrong = str((int(digit[0]) + 1) % 10)
+    output.text = output.text[: digit.start()] + wrong + output.text[digit.end() :]
+    assert run().returncode == 1

@@ -1,0 +1,39 @@
+"""The stored notebooks: every fault of stored_state.py, in every chapter."""
+
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+from stored_state import ROOT, code_cells, faults, listed_in_toc
+
+NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_state(path: Path) -> None:
+    found = faults(path.read_text(encoding="utf-8"), path.stem, listed_in_toc())
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS, "no notebook in chapters/: nothing was checked"
+
+
+def test_toc_names_only_pages_that_exist() -> None:
+    missing = [
+        name
+        for name in listed_in_toc()
+        if not any((ROOT / f"{name}{end}").is_file() for end in (".ipynb", ".md"))
+    ]
+    assert not missing
+
+
+def test_figure_names_are_unique_in_the_book() -> None:
+    names = Counter(
+        cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        for path in NOTEBOOKS
+        for cell in code_cells(nbformat.read(path, as_version=4))
+    )
+    del names[None]
+    assert not [name for name, count in names.items() if count > 1]
