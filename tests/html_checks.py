@@ -1,0 +1,175 @@
+"""What the built pages must be where Sphinx's own warnings are blind.
+
+Each check takes the folder of a built book and yields one sentence a fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup, Tag
+from stored_state import is_sentence
+
+MAX_BYTES = 400_000
+# A link with one of these relations is told to a reader, not fetched.
+NOT_FETCHED = {"alternate", "author", "canonical", "license", "next", "prev", "search"}
+OTHER_HOST = re.compile(r"(?:https?:|wss?:|ftp:)?//", re.IGNORECASE)
+CSS_REQUEST = re.compile(
+    r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s;]+)""", re.IGNORECASE
+)
+
+
+class Site:
+    """The pages of a built book, parsed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    @cached_property
+    def pages(self) -> dict[Path, BeautifulSoup]:
+        return {
+            path: BeautifulSoup(path.read_bytes(), "lxml")
+            for path in sorted(self.root.rglob("*.html"))
+            if "_static" not in path.relative_to(self.root).parts
+        }
+
+    @cached_property
+    def anchors(self) -> dict[Path, set[str]]:
+        return {
+            path: {
+                str(value)
+                for tag in page.find_all(True)
+                for key in ("id", "name")
+                if (value := tag.get(key))
+            }
+            for path, page in self.pages.items()
+        }
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def addresses(page: BeautifulSoup) -> Iterator[tuple[Tag, str]]:
+    """Every address in a page, with the tag that has it."""
+    for tag in page.find_all(True):
+        for key in ("href", "src", "poster", "action", "data", "xlink:href"):
+            if (value := tag.get(key)) is not None:
+                yield tag, str(value).strip()
+        for candidate in str(tag.get("srcset", "")).split(","):
+            if candidate.strip():
+                yield tag, candidate.split()[0]
+        if tag.name == "meta" and str(tag.get("http-equiv", "")).lower() == "refresh":
+            _, _, target = str(tag.get("content", "")).partition("url=")
+            yield tag, target.strip()
+
+
+def links_resolve(site: Site) -> Iterator[str]:
+    """Every internal link leads to a file of the book, and to its anchor."""
+    for path, page in site.pages.items():
+        for _, address in addresses(page):
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                continue
+            target = path
+            if parts.path:
+                target = (path.parent / unquote(parts.path)).resolve()
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_relative_to(site.root):
+                yield f"{site.name(path)}: {address} leaves the book"
+            elif not target.is_file():
+                yield f"{site.name(path)}: {address} does not exist"
+            elif (
+                parts.fragment
+                and target in site.anchors
+                and unquote(parts.fragment) not in site.anchors[target]
+            ):
+                yield f"{site.name(path)}: {address}: no such anchor"
+
+
+def images_described(site: Site) -> Iterator[str]:
+    """Every image has a caption, and alt text that is not a slug or path."""
+    for path, page in site.pages.items():
+        for image in page.select("article img"):
+            source, alt = image.get("src", "?"), str(image.get("alt", ""))
+            if not is_sentence(alt):
+                yield f"{site.name(path)}: {source}: alt text is {alt!r}"
+            figure = image.find_parent("figure")
+            caption = figure.find("figcaption") if figure else None
+            if caption is None or not caption.get_text(strip=True).rstrip("#"):
+                yield f"{site.name(path)}: {source}: no caption"
+
+
+def no_other_host(site: Site) -> Iterator[str]:
+    """Nothing that a browser fetches by itself comes from another host."""
+    for path, page in site.pages.items():
+        for tag, address in addresses(page):
+            relations = {r.lower() for r in tag.get_attribute_list("rel") if r}
+            told = tag.name in ("a", "area") or (
+                tag.name == "link" and relations and relations <= NOT_FETCHED
+            )
+            if not told and OTHER_HOST.match(address):
+                yield f"{site.name(path)}: <{tag.name}> asks for {address}"
+        styles = [style.get_text() for style in page.find_all("style")]
+        styles += [str(tag["style"]) for tag in page.find_all(style=True)]
+        for match in CSS_REQUEST.findall("\n".join(styles)):
+            yield f"{site.name(path)}: a style asks for {match}"
+    for path in sorted(site.root.rglob("*.css")):
+        for match in CSS_REQUEST.findall(path.read_text(encoding="utf-8")):
+            yield f"{site.name(path)}: asks for {match}"
+
+
+def heads_complete(site: Site) -> Iterator[str]:
+    """Language, title and description are set; no two pages share a title."""
+    titles: Counter[str] = Counter()
+    for path, page in site.pages.items():
+        name = site.name(path)
+        if page.html is None or page.html.get("lang") != "en":
+            yield f"{name}: the language is not set"
+        title = page.title.get_text(strip=True) if page.title else ""
+        if not title:
+            yield f"{name}: no title"
+        described = page.find_all("meta", attrs={"name": "description"})
+        if len(described) != 1 or not str(described[0].get("content", "")).strip():
+            yield f"{name}: {len(described)} descriptions, or an empty one"
+        if not page.find("meta", attrs={"http-equiv": "refresh"}):
+            titles[title] += 1
+    for title, count in titles.items():
+        if title and count > 1:
+            yield f"{count} pages have the title {title!r}"
+
+
+def pages_light(site: Site) -> Iterator[str]:
+    """No page has 400 kB of HTML or more."""
+    for path in site.pages:
+        if (size := path.stat().st_size) >= MAX_BYTES:
+            yield f"{site.name(path)}: {size} bytes; under {MAX_BYTES} are allowed"
+
+
+def nothing_raw(site: Site) -> Iterator[str]:
+    """No source text where its result should stand."""
+    for path, page in site.pages.items():
+        for article in page.select("article"):
+            text = "".join(
+                str(string)
+                for string in article.find_all(string=True)
+                if not string.find_parent(["pre", "code", "script", "style"])
+                and not string.find_parent(class_="math")
+            )
+            for raw in re.findall(r"```|:::|\{[a-z:-]+\}`|\$\$|\*\*\w|\]\(", text):
+                yield f"{site.name(path)}: {raw!r} shows as text"
+
+
+CHECKS = (
+    links_resolve,
+    images_described,
+    no_other_host,
+    heads_complete,
+    pages_light,
+    nothing_raw,
+)

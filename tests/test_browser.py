@@ -1,0 +1,115 @@
+"""The built pages in a real browser: what no parser of HTML can see.
+
+Every page, over http and from ``file://``: no request to another host, none
+that fails, no error in the console, all formulas set; light and dark; and at
+the width of a phone nothing hangs out of the page.
+"""
+
+import functools
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from stored_state import ROOT, listed_in_toc
+
+pytestmark = pytest.mark.long
+
+BUILT = ROOT / "_build" / "html"
+PAGES = ["index", *sorted(listed_in_toc()), "search", "genindex"]
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+QUIET = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TYPESET = """() => {
+  const todo = [...document.querySelectorAll('article .math')]
+    .filter(m => !m.querySelector('mjx-container'));
+  return document.readyState === 'complete' && todo.length === 0;
+}"""
+HANGS_OUT = """() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return [];
+  return [...document.querySelectorAll('article *')]
+    .filter(e => e.getBoundingClientRect().right > width + 1)
+    .slice(0, 5).map(e => e.outerHTML.slice(0, 90));
+}"""
+PLATES = """() => [...document.querySelectorAll('article img')]
+  .map(i => getComputedStyle(i)).map(s => [s.backgroundColor, s.filter])"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing: a test has its own report."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    handler = functools.partial(Quiet, directory=str(BUILT))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"no browser found (looked for {', '.join(names)})")
+    if not (BUILT / ".built").is_file():
+        pytest.fail("the book is not built: `make book` first")
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    arguments = QUIET + ["--no-sandbox"] * root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@pytest.mark.parametrize("page_name", PAGES)
+def test_page(browser, server: str, page_name: str, scheme: str) -> None:
+    base = server if scheme == "http" else BUILT.as_uri()
+    requests, failed, errors = [], [], []
+    context = browser.new_context(viewport=WIDE, color_scheme="light")
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    page.on("response", lambda r: r.ok or failed.append(f"{r.status} {r.url}"))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda m: m.type == "error" and errors.append(m.text))
+    try:
+        page.goto(f"{base}/{page_name}.html")
+        page.wait_for_url("**/*.html")
+        page.wait_for_function(TYPESET, timeout=30_000)
+        assert not page.query_selector("mjx-merror"), "a formula does not parse"
+
+        page.set_viewport_size(NARROW)
+        assert page.evaluate(HANGS_OUT) == []
+
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("() => document.documentElement.dataset.theme !== ''")
+        for background, filtered in page.evaluate(PLATES):
+            assert background == "rgb(255, 255, 255)"
+            assert filtered == "none"
+
+        outside = [
+            url for url in requests if not url.startswith((base, "data:", "blob:"))
+        ]
+        assert outside == []
+        assert failed == []
+        assert errors == []
+    finally:
+        context.close()
