@@ -74,7 +74,7 @@ def show_masks(
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(6, 2.1 * n_rows),
+        figsize=(6, 2.0 * n_rows),
         squeeze=False,
         layout="constrained",
     )
@@ -226,7 +226,7 @@ def show_running(
     above.plot(keys, scores, "o", color="0.45", ms=4, label="score")
     above.step(keys, maximum, where="post", color=_LINES[0], label="running maximum")
     above.set(ylabel="score")
-    above.legend(frameon=False)
+    above.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.95))
     below.step(keys, total, where="post", color=_LINES[0])
     below.set(xlabel="key position", ylabel="running sum", ylim=(0, None))
     for ax in (above, below):
