@@ -94,6 +94,8 @@ def test_what_a_page_cites_is_in_the_bibliography(page):
     for words, identifier in links(text):
         entry = entry_of(identifier)
         assert entry is not None, f"{words}: {identifier} is not in references.bib"
+        if words.startswith(("arXiv:", "doi:")):
+            continue
         for year in re.findall(r"\b(?:19|20)\d\d\b", words):
             assert int(year) in years(entry), f"{words}: {identifier}"
             family = " ".join(entry.persons["author"][0].last_names)
