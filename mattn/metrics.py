@@ -163,8 +163,8 @@ def translation_scores(
 ) -> dict[str, Interval]:
     """BLEU and chrF over the whole test set, by sacrebleu, with signatures.
 
-    ``tokenize="zh"`` for Chinese. The interval is a paired-free bootstrap
-    over sentences (Koehn 2004).
+    ``tokenize="zh"`` for Chinese. The interval is a
+    bootstrap over sentences (Koehn 2004, W04-3250).
     """
     import sacrebleu
 

@@ -64,7 +64,7 @@ def windows(
 def padded(
     rows: Sequence[Sequence[int]], *, filler: int
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, " B"]]:
-    """Rows of different lengths as one batch, padded on the right, and their lengths."""
+    """Rows of different lengths as one batch, padded on the right; their lengths."""
     lengths = torch.tensor([len(row) for row in rows])
     out = torch.full((len(rows), int(lengths.max())), filler)
     for row, tokens in zip(out, rows, strict=True):
