@@ -109,7 +109,7 @@ def influence(
 def sensitivity(
     function: Callable[[Tensor], Tensor], x: Float[Tensor, "T C"]
 ) -> Float[Tensor, "To T"]:
-    """How strongly: entry (i, j) is the largest |∂ output i / ∂ input j|.
+    """How strongly: entry (i, j) is the largest ``|∂ output i / ∂ input j|``.
 
     The absolute maximum over features, by automatic differentiation; never
     a signed sum, which can cancel to zero.
