@@ -270,8 +270,12 @@ class MultiHeadAttention(nn.Module):
 
 def split_heads(x: Float[Tensor, "B T HD"], n_heads: int) -> Float[Tensor, "B H T D"]:
     """Cut each token's features into heads: (B, T, H·D) → (B, H, T, D)."""
-    B, T, _ = x.shape
-    return x.reshape(B, T, n_heads, -1).transpose(1, 2)
+    if n_heads < 1 or x.shape[-1] % n_heads:
+        raise ValueError(
+            f"split_heads: expected features divisible by n_heads, {n_heads}; got "
+            f"{x.shape[-1]}."
+        )
+    return x.unflatten(-1, (n_heads, x.shape[-1] // n_heads)).transpose(1, 2)
 
 
 def merge_heads(x: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T HD"]:

@@ -42,6 +42,21 @@ class KVCache:
     ]:
         """Add ``T`` tokens; return all keys, values and positions to attend to."""
         n = k.shape[2]
+        if v.shape[:3] != k.shape[:3] or positions.shape[-1] != n:
+            raise ValueError(
+                "KVCache: expected keys (B, H, T, D), values (B, H, T, Dv) and positions "
+                f"(T,) or (B, T); got {tuple(k.shape)}, {tuple(v.shape)} and "
+                f"{tuple(positions.shape)}. Each token has one of each."
+            )
+        if self._k is not None and (
+            k.shape[:2] != self._k.shape[:2] or positions.ndim != self._positions.ndim
+        ):
+            raise ValueError(
+                f"KVCache: expected {tuple(self._k.shape[:2])} rows and heads and "
+                f"positions of {self._positions.ndim} axes, as before; got "
+                f"{tuple(k.shape[:2])} and {positions.ndim}. "
+                "A cache serves one layer and one batch."
+            )
         if not self.ring and self.length + n > self.capacity:
             raise ValueError(
                 f"KVCache: expected at most {self.capacity} tokens; got "
@@ -69,6 +84,7 @@ class KVCache:
         Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"], Int[Tensor, "*rows S"]
     ]:
         """Keys, values and positions held now, in slot order."""
+        self._check_used()
         n = min(self.length, self.capacity)
         return self._k[:, :, :n], self._v[:, :, :n], self._positions[..., :n]
 
@@ -78,9 +94,16 @@ class KVCache:
         Beam search calls it whenever hypotheses change places; ``rows`` may
         be longer or shorter than the batch.
         """
+        self._check_used()
         self._k, self._v = self._k[rows], self._v[rows]
         if self._positions.ndim == 2:
             self._positions = self._positions[rows]
+
+    def _check_used(self) -> None:
+        if self._k is None:
+            raise ValueError(
+                "KVCache: expected tokens; got none yet. Call extend first."
+            )
 
     def _allocate(self, k: Tensor, v: Tensor, positions: Tensor) -> None:
         B, H, _, D = k.shape

@@ -63,6 +63,17 @@ class Mask:
         """
         raise NotImplementedError
 
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        """Key positions ``start ≤ k < stop`` outside which no query at positions
+        ``first`` to ``last`` sees anything: what a block-wise form need not read.
+
+        A bound, not the exact hull, and not cut to ``0 … n_keys``.
+
+        >>> (causal & window(4)).key_range(8, 9, n_keys=16)
+        (5, 10)
+        """
+        return 0, n_keys
+
     @property
     def batch(self) -> int | None:
         """Rows of the batch that the rule tells apart; ``None``: it tells none."""
@@ -149,7 +160,8 @@ class Mask:
                 "cached ones included."
             )
 
-    def _render(self, q: Tensor, k: Tensor) -> Tensor:
+    def _render(self, q: Tensor, k: Tensor, *, expand: bool = True) -> Tensor:
+        """Without ``expand``, an axis on which the rule is constant has size 1."""
         q, k = q[..., :, None], k[..., None, :]  # (…, Tq, 1), (…, 1, Tk)
         b = torch.zeros(1, dtype=torch.long, device=q.device)
         if self.batch is not None:
@@ -157,12 +169,15 @@ class Mask:
         try:
             rows = torch.broadcast_shapes(b.shape[:-2], q.shape[:-2], k.shape[:-2])
         except RuntimeError:
+            expected = "one batch" if self.batch is None else f"{self.batch} rows"
+            got_k = (*k.shape[:-2], k.shape[-1])
             raise ValueError(
-                f"{self!r}: expected positions for {self.batch} rows; got query "
-                f"positions for {q.shape[0]} and key positions for {k.shape[0]}. "
+                f"{self!r}: expected positions (T,) or (B, T) for {expected}; got query "
+                f"positions {tuple(q.shape[:-1])} and key positions {got_k}. "
                 "Build rule and positions from the same batch."
             ) from None
-        return self.allowed(b, q, k).expand(*rows, q.shape[-2], k.shape[-1])
+        allowed = self.allowed(b, q, k)
+        return allowed.expand(*rows, q.shape[-2], k.shape[-1]) if expand else allowed
 
     def __and__(self, other: Mask) -> Mask:
         return And(self, _rule(other))
@@ -193,6 +208,9 @@ class Causal(Mask):
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return k <= q
 
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        return 0, last + 1
+
     def __repr__(self) -> str:
         return "causal"
 
@@ -206,6 +224,9 @@ class Window(Mask):
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return k > q - self.w  # q − k < w, without a Tq×Tk difference
 
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        return first - self.w + 1, n_keys
+
     def __repr__(self) -> str:
         return f"window({self.w})"
 
@@ -218,6 +239,9 @@ class Prefix(Mask):
 
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return k < self.n
+
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        return 0, self.n
 
     def __repr__(self) -> str:
         return f"prefix({self.n})"
@@ -247,6 +271,14 @@ class Documents(Mask):
         same = ids[b, q.clamp(min=0)] == ids[b, k.clamp(min=0)]
         return same & (q >= 0) & (k >= 0)
 
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        own = self.ids[:, max(first, 0) : last + 1]
+        if last < 0 or not own.numel():
+            return 0, 0
+        lowest, highest = own.amin(-1, keepdim=True), own.amax(-1, keepdim=True)
+        near = ((lowest <= self.ids) & (self.ids <= highest)).any(0).nonzero()
+        return int(near[0]), int(near[-1]) + 1
+
     def __repr__(self) -> str:
         return f"documents(shape={tuple(self.ids.shape)})"
 
@@ -265,6 +297,11 @@ class Padding(Mask):
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         first, end = self.first.to(k.device), self.end.to(k.device)
         return (first[b] <= k) & (k < end[b])
+
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        if not len(self.end):
+            return 0, 0
+        return int(self.first.min()), int(self.end.max())
 
     def __repr__(self) -> str:
         return f"padding(first={self.first.tolist()}, end={self.end.tolist()})"
@@ -301,6 +338,10 @@ class And(_Pair):
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return self.left.allowed(b, q, k) & self.right.allowed(b, q, k)
 
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        a, b = (r.key_range(first, last, n_keys) for r in (self.left, self.right))
+        return max(a[0], b[0]), min(a[1], b[1])
+
     def __repr__(self) -> str:
         return f"({self.left!r} & {self.right!r})"
 
@@ -314,6 +355,10 @@ class Or(_Pair):
 
     def allowed(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return self.left.allowed(b, q, k) | self.right.allowed(b, q, k)
+
+    def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        a, b = (r.key_range(first, last, n_keys) for r in (self.left, self.right))
+        return min(a[0], b[0]), max(a[1], b[1])
 
     def __repr__(self) -> str:
         return f"({self.left!r} | {self.right!r})"
@@ -460,6 +505,11 @@ def to_additive(
     allowed: Bool[Tensor, "*batch Tq Tk"], *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*batch Tq Tk"]:
     """What is added to the scores: 0 where ``allowed``, −∞ elsewhere."""
+    if allowed.dtype != torch.bool or not dtype.is_floating_point:
+        raise ValueError(
+            "to_additive: expected a bool matrix (True = may attend) and a floating-"
+            f"point dtype; got {_name(allowed)} and {dtype}. Only floats hold −∞."
+        )
     zeros = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return zeros.masked_fill(~allowed, -torch.inf)
 
@@ -472,7 +522,12 @@ def boolean_power(allowed: Bool[Tensor, "T T"], n: int) -> Bool[Tensor, "T T"]:
     connection, put ``True`` on the diagonal first. Derived in chapter 6.
     """
     if n < 0:
-        raise ValueError(f"expected n >= 0 layers; got {n}.")
+        raise ValueError(f"boolean_power: expected n >= 0 layers; got {n}.")
+    if allowed.dtype != torch.bool or allowed.ndim != 2 or len(set(allowed.shape)) > 1:
+        raise ValueError(
+            "boolean_power: expected a bool matrix (T, T), True = may attend; got "
+            f"{_name(allowed)}. Render a rule with .matrix(T)."
+        )
     power = torch.eye(len(allowed), dtype=torch.bool, device=allowed.device)
     for _ in range(n):
         # Counts of paths are at most T: exact in float32.

@@ -31,6 +31,12 @@ def masked_softmax(
     """
     if allowed is None:
         return torch.softmax(scores, dim=-1)
+    if allowed.dtype != torch.bool:
+        raise ValueError(
+            "masked_softmax: expected allowed to be bool (True = may attend); got "
+            f"{str(allowed.dtype).removeprefix('torch.')} {tuple(allowed.shape)}. "
+            "An additive mask becomes boolean by `mask == 0`."
+        )
     empty = ~allowed.any(dim=-1, keepdim=True)
     scores = scores.masked_fill(~allowed, -torch.inf)
     # softmax of a row of −∞ is 0/0; an empty row is kept finite, then zeroed.

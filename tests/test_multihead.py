@@ -45,7 +45,7 @@ def inputs(B=2, T=7, C=10) -> torch.Tensor:
     return torch.randn(B, T, C, dtype=torch.float64)
 
 
-# --- Heads ---------------------------------------------------------------------
+# --- Heads -------------------------------------------------------------------
 
 
 def test_heads_are_consecutive_features_of_a_token():
@@ -83,6 +83,16 @@ def test_grouped_query_equals_repeated_key_heads():
     close(shared(x, causal), own(x, causal))
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 10), (0, 7, 10), (2, 1, 10)])
+def test_nothing_in_nothing_out(shape):
+    layer, x = layer_of(n_kv_heads=2), torch.randn(shape, dtype=torch.float64)
+    assert layer(x, causal).shape == shape
+    with record_weights(layer) as weights:
+        assert layer(x, causal).shape == shape
+    B, T, _ = shape
+    assert weights[""].shape == (B, 6, T, T)
+
+
 def test_sizes():
     layer = MultiHeadAttention(12, 3)
     assert layer.d_head == 4
@@ -91,7 +101,7 @@ def test_sizes():
     assert sum(p.numel() for p in layer.parameters()) == 12 * 5 * (6 + 2 + 2 + 6)
 
 
-# --- One forward: the fused path and the recorded one --------------------------
+# --- One forward: the fused path and the recorded one ------------------------
 
 
 @every_kind
@@ -155,7 +165,7 @@ def test_recording_ends_after_an_exception_too():
     assert layer._record is None
 
 
-# --- Influence = mask ------------------------------------------------------------
+# --- Influence = mask --------------------------------------------------------
 
 ONE_ROW = {
     name: mask
@@ -193,7 +203,7 @@ def test_rows_of_a_batch_do_not_mix():
     assert torch.equal(influence(rows, inputs(B=4)), torch.eye(4).bool())
 
 
-# --- Caches ------------------------------------------------------------------------
+# --- Caches ------------------------------------------------------------------
 
 
 def in_chunks(layer, x, mask, cuts, cache, positions=None) -> torch.Tensor:
@@ -299,7 +309,7 @@ def test_reordered_rows_go_on_as_their_parents():
     close(layer(x[rows, 4:], causal, cache=cache), layer(x[rows], causal)[:, 4:])
 
 
-# --- Cross-attention ------------------------------------------------------------------
+# --- Cross-attention ---------------------------------------------------------
 
 
 def test_cross_attention_reads_keys_and_values_from_the_context():
@@ -340,7 +350,7 @@ def test_every_query_sees_the_whole_context_and_no_other_query():
     assert torch.equal(influence(by_query, x), torch.eye(4).bool())
 
 
-# --- Manners -----------------------------------------------------------------------------
+# --- Manners -----------------------------------------------------------------
 
 
 def test_neither_input_nor_mask_nor_positions_are_changed():
