@@ -44,9 +44,9 @@ class KVCache:
         n = k.shape[2]
         if v.shape[:3] != k.shape[:3] or positions.shape[-1] != n:
             raise ValueError(
-                "KVCache: expected keys (B, H, T, D), values (B, H, T, Dv) and positions "
-                f"(T,) or (B, T); got {tuple(k.shape)}, {tuple(v.shape)} and "
-                f"{tuple(positions.shape)}. Each token has one of each."
+                "KVCache: expected keys (B, H, T, D), values (B, H, T, Dv) and "
+                f"positions (T,) or (B, T); got {tuple(k.shape)}, {tuple(v.shape)} "
+                f"and {tuple(positions.shape)}. Each token has one of each."
             )
         if self._k is not None and (
             k.shape[:2] != self._k.shape[:2] or positions.ndim != self._positions.ndim

@@ -172,8 +172,8 @@ class Mask:
             expected = "one batch" if self.batch is None else f"{self.batch} rows"
             got_k = (*k.shape[:-2], k.shape[-1])
             raise ValueError(
-                f"{self!r}: expected positions (T,) or (B, T) for {expected}; got query "
-                f"positions {tuple(q.shape[:-1])} and key positions {got_k}. "
+                f"{self!r}: expected positions (T,) or (B, T) for {expected}; got "
+                f"query positions {tuple(q.shape[:-1])} and key positions {got_k}. "
                 "Build rule and positions from the same batch."
             ) from None
         allowed = self.allowed(b, q, k)
