@@ -121,7 +121,7 @@ def sensitivity(
 
 
 def _tensor(value: Tensor | np.ndarray | float) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    return value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
 
 
 def _tolerance(tensor: Tensor) -> float:
