@@ -33,12 +33,16 @@ TYPESET = """() => {
     .filter(m => !m.querySelector('mjx-container'));
   return document.readyState === 'complete' && todo.length === 0;
 }"""
+# What reaches beyond the page and stands in no box that scrolls by itself.
 HANGS_OUT = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return [];
+  const scrolls = e => e && (
+    getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
   return [...document.querySelectorAll('article *')]
     .filter(e => e.getBoundingClientRect().right > width + 1)
-    .slice(0, 5).map(e => e.outerHTML.slice(0, 90));
+    .filter(e => !scrolls(e.parentElement))
+    .map(e => e.outerHTML.slice(0, 120)).slice(0, 3).concat('the page is too wide');
 }"""
 PLATES = """() => [...document.querySelectorAll('article img')]
   .map(i => getComputedStyle(i)).map(s => [s.backgroundColor, s.filter])"""
