@@ -198,9 +198,10 @@ def show_curves(
             floor_label,
             (1, floor),
             xycoords=("axes fraction", "data"),
-            xytext=(-4, 3),
+            xytext=(-4, -4),
             textcoords="offset points",
             ha="right",
+            va="top",  # below the line: honest curves come down to it from above
             color="0.25",
         )
     ax.set(xlabel=x_label, ylabel=y_label)
