@@ -41,10 +41,8 @@ def randn(*shape: int) -> torch.Tensor:
     return torch.randn(shape)
 
 
-def qkv(form: Callable, mask=None, *, B=2, H=3, Tq=4, Tk=6) -> Callable:
-    return lambda: form(
-        randn(B, H, Tq, 5), randn(B, H, Tk, 5), randn(B, H, Tk, 7), mask
-    )
+def qkv(form: Callable, mask=None) -> Callable:
+    return lambda: form(randn(2, 3, 4, 5), randn(2, 3, 6, 5), randn(2, 3, 6, 7), mask)
 
 
 def filled_cache(**options) -> KVCache:
@@ -256,8 +254,13 @@ for name, form in {
     ):
         CASES[f"{what}, {name}"] = (
             qkv(form, mask),
-            ["rule of mattn.masks or a bool tensor (True = may attend) of shape "]
-            + ["(…, 4, 6)", f"got {got}", "`mask == 0`", "`mask == 1`"],
+            [
+                "rule of mattn.masks or a bool tensor (True = may attend)",
+                "(…, 4, 6)",
+                f"got {got}",
+                "`mask == 0`",
+                "`mask == 1`",
+            ],
         )
     for what, mask, got in (
         ("transposed mask", causal.matrix(6, 4), "bool (6, 4)"),
@@ -267,8 +270,12 @@ for name, form in {
     ):
         CASES[f"{what}, {name}"] = (
             qkv(form, mask),
-            ["mask must be bool (True = may attend) of shape (…, 4, 6)"]
-            + ["q (2, 3, 4, 5) and k (2, 3, 6, 5)", f"got {got}", "(B, 1, Tq, Tk)"],
+            [
+                "mask must be bool (True = may attend) of shape (…, 4, 6)",
+                "q (2, 3, 4, 5) and k (2, 3, 6, 5)",
+                f"got {got}",
+                "(B, 1, Tq, Tk)",
+            ],
         )
     CASES[f"rule of another batch, {name}"] = (
         qkv(form, padding([1, 2, 3])),

@@ -1,0 +1,150 @@
+"""Imports only point down, and `import mattn` stays light."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mattn
+
+PACKAGE = Path(mattn.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+ALWAYS_THERE = {"numpy", "torch", "matplotlib", "jaxtyping"}
+HEAVY = {
+    "matplotlib.pyplot",
+    "pandas",
+    "pooch",
+    "requests",
+    "sacrebleu",
+    "safetensors",
+    "tokenizers",
+    "tqdm",
+    "transformers",
+    "triton",
+}
+
+LAYER = {
+    name: int(number)
+    for number, names in re.findall(r"^    (\d)  (.+)$", mattn.__doc__, flags=re.M)
+    for name in names.split(" · ")
+}
+"""The drawing in the docstring of the package: module → layer."""
+
+
+def module_of(file: Path) -> str:
+    """mattn/data/markov.py → data, as in the drawing."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def own_imports(tree: ast.AST, file: Path) -> set[str]:
+    """Dotted names of what is imported of mattn, anywhere in the file."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}: a relative import"
+            # `from mattn import softmax` may name a module.
+            one_deep = {f"{node.module}.{a.name}" for a in node.names}
+            found |= one_deep if node.module == "mattn" else {node.module}
+    return {name for name in found if name.split(".")[0] == "mattn"}
+
+
+def at_module_level(tree: ast.Module) -> set[str]:
+    """Top-level packages imported when the module is."""
+    found, inside = set(), list(tree.body)
+    while inside:
+        node = inside.pop()
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                continue
+            inside += ast.iter_child_nodes(node)
+    return found
+
+
+def test_the_drawing_is_found_and_complete():
+    assert len(LAYER) > 10
+    assert set(LAYER.values()) == {0, 1, 2, 3, 4, 5}
+    modules = {module_of(f) for f in FILES} - {"__init__"}
+    assert modules <= set(LAYER), "a module that the drawing does not show"
+
+
+def upward(module: str, imported: set[str]) -> set[str]:
+    """Those imports that do not point down."""
+    names = {name.removeprefix("mattn").lstrip(".").split(".")[0] for name in imported}
+    names -= {module}  # the parts of a sub-package may know each other
+    return {n for n in names if n not in LAYER or LAYER[n] >= LAYER[module]}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_down(file):
+    module = module_of(file)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    if module != "__init__":
+        assert not upward(module, own_imports(tree, file))
+    if module == "audit":
+        known = {n.split(".")[1] for n in own_imports(tree, file)}
+        assert known <= {"audit", "checks", "masks", "plotting"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_what_is_not_always_there_is_imported_where_it_is_used(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    allowed = ALWAYS_THERE | {"mattn"} | sys.stdlib_module_names
+    if file.name == "pytest_plugin.py":  # loaded by pytest alone
+        allowed |= {"pytest"}
+    assert at_module_level(tree) <= allowed
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("masks", "from mattn.attention import attention"),
+        ("masks", "def f():\n    from mattn import softmax"),
+        ("checks", "import mattn.plotting"),
+        ("attention", "from mattn import causal"),
+        ("attention", "import mattn"),
+    ],
+)
+def test_an_import_that_points_up_or_sideways_is_seen(module, source):
+    assert upward(module, own_imports(ast.parse(source), Path("a.py")))
+
+
+def test_a_third_party_import_is_seen_also_inside_a_class_or_try():
+    source = "try:\n    import pooch\nexcept ImportError:\n    pass\n"
+    source += "class A:\n    import tqdm\n    def f():\n        import triton\n"
+    assert at_module_level(ast.parse(source)) == {"pooch", "tqdm"}
+
+
+def test_importing_mattn_is_light_and_changes_nothing():
+    program = """
+import json, sys
+import jaxtyping, numpy, torch
+before = set(sys.modules)
+state = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+import mattn
+assert torch.equal(torch.get_rng_state(), state[0])
+assert (torch.get_num_threads(), torch.get_default_dtype()) == state[1:]
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    new = set(json.loads(done.stdout))
+    assert "mattn.attention" in new
+    assert not new & HEAVY
+    # Of other packages only parts of torch and numpy may come along.
+    roots = {name.split(".")[0] for name in new}
+    assert roots <= {"mattn", "torch", "numpy"} | sys.stdlib_module_names
