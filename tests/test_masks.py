@@ -87,7 +87,7 @@ def test_drawn_by_hand_for_each_row_of_the_batch(rule, Tq, Tk, pictures):
         (causal & window(3), lambda q, k: 0 <= q - k < 3),
         (causal | prefix(3), lambda q, k: k <= q or k < 3),
     ],
-    ids=repr,
+    ids=["causal", "window", "prefix", "causal-window", "causal-prefix"],
 )
 def test_the_last_query_stands_at_the_last_key(rule, definition, Tq, Tk):
     expected = [[definition(Tk - Tq + i, j) for j in range(Tk)] for i in range(Tq)]
