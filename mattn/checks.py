@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 __all__ = ["TOLERANCE", "influence", "same", "sensitivity"]
@@ -21,8 +22,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 def same(
-    a: Tensor | np.ndarray | float,
-    b: Tensor | np.ndarray | float,
+    a: Tensor | ArrayLike,
+    b: Tensor | ArrayLike,
     *,
     atol: float | None = None,
 ) -> None:
@@ -102,7 +103,7 @@ def influence(
                 after = function(changed)
                 # NaN differs from itself: equal means equal or both NaN.
                 equal = (after == before) | (after.isnan() & before.isnan())
-                reached[:, j] |= ~equal.flatten(1).all(dim=1)
+                reached[:, j] |= ~equal[..., None].flatten(1).all(dim=1)
     return reached
 
 
@@ -120,7 +121,7 @@ def sensitivity(
     return by_input.amax(dim=1)
 
 
-def _tensor(value: Tensor | np.ndarray | float) -> Tensor:
+def _tensor(value: Tensor | ArrayLike) -> Tensor:
     return value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
 
 

@@ -3,7 +3,7 @@
 from jaxtyping import install_import_hook
 
 # From here on every shape and dtype in a signature of mattn is enforced.
-install_import_hook("mattn", "beartype.beartype")
+install_import_hook("mattn", "checker.check")
 
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402

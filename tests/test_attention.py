@@ -427,6 +427,23 @@ def test_blocks_with_nothing_allowed_are_not_computed(mask, visited):
         assert watch.products == 2 * expected  # scores, and weights times values
 
 
+@pytest.mark.parametrize(("Tq", "Tk"), [(150, 150), (70, 200), (200, 70), (65, 64)])
+@every_kind
+def test_fused_attention_of_some_queries_at_a_time(kind, Tq, Tk):
+    """Long enough that a rule is applied in several pieces."""
+    mask = kinds_of_mask(Tk)[kind]
+    inputs = random_qkv((2, 1), Tq, Tk, 2, 3, grad=True)
+    up = torch.randn(2, 1, Tq, 3, dtype=torch.float64)
+    expected, out = dense(*inputs, mask), fused_attention(*inputs, mask)
+    close(out, expected)
+    for got, wanted in zip(
+        torch.autograd.grad(out, inputs, up),
+        torch.autograd.grad(expected, inputs, up),
+        strict=True,
+    ):
+        close(got, wanted)
+
+
 # --- Manners -----------------------------------------------------------------
 
 

@@ -227,6 +227,24 @@ def test_a_shorter_block_of_queries_is_the_last_rows(rule, Tq):
     assert torch.equal(rule.matrix(Tq, T), rule.matrix(T)[..., T - Tq :, :])
 
 
+@given(rules, st.integers(0, T), st.data())
+def test_no_key_outside_the_range_of_some_queries_is_seen(rule, Tq, data):
+    first = data.draw(st.integers(min(0, T - Tq), T - 1))
+    last = data.draw(st.integers(first, T - 1))
+    start, stop = rule.key_range(first, last, T)
+    k = torch.arange(T)
+    seen = rule.at(torch.arange(first, last + 1), k)
+    assert not seen[..., (k < start) | (k >= stop)].any()
+
+
+def test_ranges_by_hand():
+    assert causal.key_range(3, 5, 9) == (0, 6)
+    assert (causal & window(2)).key_range(3, 5, 9) == (2, 6)
+    assert (causal | prefix(8)).key_range(3, 5, 9) == (0, 8)
+    assert (causal & documents([0, 0, 0, 1, 1, 2])).key_range(3, 4, 6) == (3, 5)
+    assert padding([2, 4]).key_range(0, 8, 9) == (0, 4)
+
+
 # --- Powers ------------------------------------------------------------------
 
 
