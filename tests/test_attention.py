@@ -101,12 +101,17 @@ def test_equals_the_definition_for_every_kind_and_size(form, Tq, Tk):
                 close(form(q, k, v, allowed.expand(2, 3, -1, -1)), expected)
 
 
-@every_kind
-@pytest.mark.parametrize("batch", [(), (2,), (2, 3), (2, 3, 4)])
+@pytest.mark.parametrize(
+    ("kind", "batch"),
+    [
+        (kind, batch)
+        for kind, mask in kinds_of_mask(7).items()
+        for batch in [(), (2,), (2, 3), (2, 3, 4)]
+        if batch or mask is None or mask.batch is None
+    ],
+)
 def test_weights_are_those_of_the_definition(kind, batch):
     mask = kinds_of_mask(7)[kind]
-    if mask is not None and mask.batch is not None and not batch:
-        pytest.skip("a rule for the rows of a batch needs a batch")
     q, k, v = random_qkv(batch=batch)
     allowed = rendered(mask, 5, 7, len(batch))
     for got, expected in zip(
@@ -256,9 +261,10 @@ def test_large_magnitudes(form, kind, large, dtype):
     reference, _ = numpy_attention(q, k, v, allowed)
     out = form(q, k, v, mask)
     assert out.isfinite().all()
-    assert error(out, reference) <= 2 * error(
-        torch_attention(q, k, v, allowed), reference
-    )
+    theirs = error(torch_attention(q, k, v, allowed), reference)
+    # Four roundings of the largest value, for sums taken in another order.
+    rounding = 4 * torch.finfo(dtype).eps * float(v.abs().max())
+    assert error(out, reference) <= 2 * theirs + rounding
 
 
 # --- Empty rows --------------------------------------------------------------
