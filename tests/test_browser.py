@@ -44,6 +44,10 @@ HANGS_OUT = """() => {
     .filter(e => !scrolls(e.parentElement))
     .map(e => e.outerHTML.slice(0, 120)).slice(0, 3).concat('the page is too wide');
 }"""
+# Formulas whose beginning no scrolling can reach.
+CUT_OFF = """() => [...document.querySelectorAll('article mjx-math')]
+  .filter(m => m.getBoundingClientRect().left < -1)
+  .map(m => m.closest('.math').outerHTML.slice(0, 120))"""
 PLATES = """() => [...document.querySelectorAll('article img')]
   .map(i => getComputedStyle(i)).map(s => [s.backgroundColor, s.filter])"""
 
@@ -102,6 +106,7 @@ def test_page(browser, server: str, page_name: str, scheme: str) -> None:
 
         page.set_viewport_size(NARROW)
         assert page.evaluate(HANGS_OUT) == []
+        assert page.evaluate(CUT_OFF) == []
 
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("() => document.documentElement.dataset.theme !== ''")
