@@ -197,6 +197,7 @@ def show_curves(
         )
     if floor is not None:
         ax.axhline(floor, color="0.35", lw=1)
+        ax.margins(y=0.1)  # room for the label
         ax.annotate(
             floor_label,
             (1, floor),

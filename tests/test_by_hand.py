@@ -21,6 +21,7 @@ from mattn import (
     MultiHeadAttention,
     attention,
     blockwise_attention,
+    boolean_power,
     causal,
     documents,
     masked_softmax,
@@ -34,6 +35,8 @@ from mattn.attention import merge_heads, split_heads
 from mattn.checks import influence, same
 from mattn.data import MarkovSource
 from mattn.masks import default_positions
+from mattn.models import MLP, Config
+from mattn.rotary import Rotary
 from mattn.training import next_token_loss
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
@@ -279,6 +282,32 @@ def is_cached_attention(f, rng):
     same(got, torch.cat(rows))
 
 
+def is_boolean_power(f, rng):
+    allowed = some_allowed(rng, *[sizes(rng, 1)[0]] * 2, empty=True)
+    for n in range(5):
+        same(f(allowed, n), boolean_power(allowed, n))
+
+
+def is_rotary(f, rng):
+    T, pairs = sizes(rng, 2)
+    x, positions = normal(rng, T, 2 * pairs), torch.from_numpy(rng.permutation(30)[:T])
+    expected = Rotary(2 * pairs, 50.0)(x[None, None], positions)
+    same(f(x, positions, 50.0), expected[0, 0])
+
+
+def is_rms_norm(f, rng):
+    T, C = sizes(rng, 2)
+    x, gain = normal(rng, T, C), normal(rng, C)
+    same(f(x, gain, 0.1), torch.nn.functional.rms_norm(x, (C,), gain, 0.1))
+
+
+def is_swiglu(f, rng):
+    T, C, hidden = sizes(rng, 3)
+    config = Config(2, C, 1, 1, d_hidden=hidden, rope_theta=None)
+    mlp, x = MLP(config).double(), normal(rng, T, C)
+    same(f(x, mlp.gate.weight, mlp.up.weight, mlp.down.weight), mlp(x[None])[0])
+
+
 def with_options(check, **options):
     return lambda f, rng: check(f, rng, **options)
 
@@ -323,6 +352,12 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "influence_by_hand": is_influence,
         "entropy_rate_by_hand": is_entropy_rate,
         "cached_attention_by_hand": is_cached_attention,
+    },
+    "06_decoder": {
+        "boolean_power_by_hand": is_boolean_power,
+        "rotary_by_hand": is_rotary,
+        "rms_norm_by_hand": is_rms_norm,
+        "swiglu_by_hand": is_swiglu,
     },
 }
 
