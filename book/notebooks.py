@@ -97,6 +97,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
     )
     client.execute()
     return notebook
