@@ -3,12 +3,12 @@
 One chapter of the book, one module of the package. Layers; imports only
 point down, and a test holds the modules to this drawing:
 
-    5  audit
-    4  generation · training · metrics · pretrained
-    3  models
+    5  audit · metrics
+    4  generation · training · pretrained · plotting
+    3  models · playground
     2  attention · kernels
     1  masks · softmax · cache · rotary
-    0  data · plotting · checks · repro
+    0  data · checks · repro
 """
 
 from mattn.attention import (

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mattn.training import held_out_losses
+
 __all__ = [
     "Estimate",
     "Interval",
@@ -46,44 +48,28 @@ def bits_per_character(
     return nats_per_token / math.log(2) / characters_per_token
 
 
-@torch.no_grad()
-def token_losses(
-    model: nn.Module, rows: Int[Tensor, "N T"], *, batch_size: int = 64
-) -> Float[Tensor, "N T-1"]:
-    """−log p of each token but a row's first, given those before it in the row."""
-    was_training = model.training
-    model.eval()
-    try:
-        out = []
-        for some in rows.split(batch_size):
-            log_p = model(some[:, :-1]).log_softmax(dim=-1)
-            out.append(-log_p.gather(-1, some[:, 1:, None])[..., 0])
-    finally:
-        model.train(was_training)
-    return torch.cat(out)
-
-
 def mean_loss(
     model: nn.Module,
     rows: Int[Tensor, "N T"],
     *,
-    filler: int | None = None,
-    batch_size: int = 64,
+    batch_size: int = 256,
+    ignore: int | None = None,
 ) -> Estimate:
-    """Nats per token over all of ``rows``; targets equal to ``filler`` do not count.
+    """:func:`mattn.training.evaluate` with its standard error.
 
-    The standard error takes rows as independent: that of a ratio of sums.
+    Nats per token over all of ``rows``; targets equal to ``ignore`` do not
+    count. The error takes rows as independent: that of a ratio of sums.
     """
-    losses = token_losses(model, rows, batch_size=batch_size).double()
-    counted = torch.ones_like(losses) if filler is None else (rows[:, 1:] != filler)
+    losses = held_out_losses(model, rows, batch_size=batch_size).double()
+    counted = torch.ones_like(losses) if ignore is None else (rows[:, 1:] != ignore)
     return _ratio((losses * counted).sum(dim=1), counted.double().sum(dim=1))
 
 
 def loss_by_position(
-    model: nn.Module, rows: Int[Tensor, "N T"], *, batch_size: int = 64
+    model: nn.Module, rows: Int[Tensor, "N T"], *, batch_size: int = 256
 ) -> tuple[Float[Tensor, " T-1"], Float[Tensor, " T-1"]]:
     """Mean loss of the token at each position 1 … T − 1, and its standard error."""
-    losses = token_losses(model, rows, batch_size=batch_size).double()
+    losses = held_out_losses(model, rows, batch_size=batch_size).double()
     return losses.mean(dim=0), losses.std(dim=0) / math.sqrt(len(losses))
 
 

@@ -1,4 +1,4 @@
-"""Loss, shift, schedule, fit, evaluate."""
+"""Loss, shift, schedule, optimisers, fit, checkpoints, evaluate."""
 
 import itertools
 import math
@@ -7,7 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from mattn.training import evaluate, fit, next_token_loss, schedule, token_losses
+from mattn.data import random_windows
+from mattn.models import Config, Decoder
+from mattn.training import (
+    Muon,
+    Recipe,
+    evaluate,
+    fit,
+    held_out_losses,
+    next_token_loss,
+    optimizers,
+    orthogonalised,
+    schedule,
+    token_losses,
+)
 
 V = 5
 
@@ -153,7 +166,7 @@ def test_fit_stops_at_a_non_finite_loss_with_step_and_cause():
 
     model = Table()
     batches = [sequences(3), sequences(3), sequences(2), sequences(3)]
-    with pytest.raises(FloatingPointError, match=r"^step 2: loss is nan.*lr=0\.05"):
+    with pytest.raises(FloatingPointError, match=r"^step 2: loss is nan.*ignored"):
         fit(model, iter(batches), n_steps=4, lr=0.05, loss=loss)
     assert model.logits.isfinite().all()
 
@@ -179,24 +192,87 @@ def test_fit_refuses_too_few_batches_and_steps():
         fit(Table(), iter([]), n_steps=0)
 
 
+def test_fit_names_weights_that_came_in_broken():
+    model = Table()
+    model.logits.data[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="A weight is not finite"):
+        fit(model, iter([sequences()]), n_steps=1)
+
+
+def test_fit_names_logits_that_grew_too_large_and_the_rate():
+    model = Table()
+    huge = nn.Module()
+    huge.inner = model
+    huge.forward = lambda tokens: model(tokens) * 1e30 * 1e30
+    with pytest.raises(FloatingPointError, match=r"logits are not.*lr=0\.5"):
+        fit(huge, iter([sequences()]), n_steps=1, lr=0.5)
+
+
+def test_fit_gives_a_tuple_to_model_and_loss():
+    class Two(Table):
+        def forward(self, first, second):
+            return super().forward(first + second)
+
+    def loss(logits, batch):
+        first, second = batch
+        return next_token_loss(logits, first + second)
+
+    tokens = (sequences(32, 1) + torch.arange(6)) % V
+    batch = (tokens, torch.zeros_like(tokens))
+    pair = fit(Two(), itertools.repeat(batch), n_steps=5, loss=loss)
+    assert pair == fit(Table(), itertools.repeat(tokens), n_steps=5)
+
+
+def test_fit_clips_the_gradients_together():
+    # One SGD-like step of Muon is scale free; AdamW's first moment is not.
+    moves = []
+    for clip in (None, 1.0, 0.1):
+        model = Table()
+        fit(
+            model,
+            iter([sequences()]),
+            n_steps=1,
+            recipe=Recipe(clip=clip),
+            loss=lambda logits, tokens: 1e3 * next_token_loss(logits, tokens),
+        )
+        moves.append(model.logits.grad.norm().item())
+    assert moves[0] > 10
+    assert abs(moves[1] - 1) < 1e-4
+    assert abs(moves[2] - 0.1) < 1e-5
+
+
+def test_progress_shows_loss_speed_and_time_left_or_nothing(monkeypatch, capsys):
+    monkeypatch.delenv("MATTN_PROGRESS", raising=False)
+    fit(Table(), itertools.repeat(sequences()), n_steps=3)
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("loss=", "tokens/s=", "3/3", "<"))
+    monkeypatch.setenv("MATTN_PROGRESS", "0")
+    fit(Table(), itertools.repeat(sequences()), n_steps=3)
+    assert capsys.readouterr() == ("", "")
+
+
+# --- Schedule ---
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 19, 100])
-def test_schedule_rises_then_falls_and_stays_positive(n_steps):
-    rates = [schedule(step, n_steps) for step in range(n_steps)]
-    assert all(0 < rate <= 1 for rate in rates)
-    top = rates.index(max(rates))
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(decay="cosine", final=0.1)])
+def test_schedule_rises_to_1_then_falls_and_stays_positive(n_steps, recipe):
+    rates = [schedule(step, n_steps, recipe) for step in range(n_steps)]
+    assert all(recipe.final < rate <= 1 for rate in rates)
+    assert max(rates) == 1
+    top = rates.index(1)
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
 def test_schedule_by_hand():
-    # 100 steps: 5 of warm-up, then 1 − step/100.
-    assert [round(schedule(s, 100), 10) for s in (0, 3, 4, 50, 99)] == [
-        0.2,
-        0.8,
-        0.96,
-        0.5,
-        0.01,
-    ]
+    # 100 steps: 5 up, then 95 down; half of the way down is at step 52.5.
+    linear = [schedule(s, 100) for s in (0, 3, 4, 5, 24, 99)]
+    torch.testing.assert_close(linear, [0.2, 0.8, 1.0, 1.0, 1 - 19 / 95, 1 / 95])
+    cosine = Recipe(warm_up=0.2, decay="cosine", final=0.1)
+    assert schedule(20, 100, cosine) == 1
+    assert abs(schedule(60, 100, cosine) - 0.55) < 1e-12
+    assert abs(schedule(100, 100, cosine) - 0.1) < 1e-12
 
 
 def test_fit_uses_the_schedule():
@@ -209,7 +285,261 @@ def test_fit_uses_the_schedule():
         seen.append(float(model.logits.detach()[0, 0]))
         return -model.logits.sum()
 
-    fit(model, iter([sequences()] * 40), n_steps=40, lr=1e-3, loss=loss)
+    recipe = Recipe(weight_decay=0.0)
+    batches = iter([sequences()] * 40)
+    fit(model, batches, n_steps=40, lr=1e-3, recipe=recipe, loss=loss)
     moves = torch.tensor(seen[2:]).diff()
     expected = torch.tensor([1e-3 * schedule(s, 40) for s in range(1, 39)])
     torch.testing.assert_close(moves, expected, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"muon_lr": 0.0},
+        {"head_lr": -1.0},
+        {"betas": (0.9, 1.0)},
+        {"weight_decay": -0.1},
+        {"warm_up": 1.0},
+        {"decay": "cubic"},
+        {"final": 2.0},
+        {"clip": 0.0},
+    ],
+)
+def test_a_recipe_refuses_what_makes_no_sense(wrong):
+    with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
+        Recipe(**wrong)
+
+
+# --- Muon ---
+
+
+def polynomial(s, n_steps=5):
+    for _ in range(n_steps):
+        s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+    return s
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 7), (2, 7, 4), (1, 5, 5), (2, 1, 6)])
+def test_newton_schulz_keeps_u_and_v_and_maps_singular_values(shape):
+    x = torch.randn(shape, generator=draw())
+    u, s, vh = torch.linalg.svd(x.double(), full_matrices=False)
+    s = s / s.norm(dim=-1, keepdim=True)
+    expected = (u * polynomial(s)[:, None]) @ vh
+    torch.testing.assert_close(orthogonalised(x).double(), expected, rtol=0, atol=2e-5)
+
+
+def test_newton_schulz_comes_near_the_polar_factor():
+    # Singular values from 0.01 to 1 land between 0.68 and 1.14, all of them.
+    s = polynomial(torch.linspace(0.01, 1, 10_000, dtype=torch.float64))
+    assert 0.68 < s.min() < s.max() < 1.14
+    x = torch.randn(1, 20, 60, generator=draw())
+    u, _, vh = torch.linalg.svd(x.double(), full_matrices=False)
+    polar = (u @ vh)[0]
+    got = orthogonalised(x)[0].double()
+    cosine = (got * polar).sum() / got.norm() / polar.norm()
+    assert cosine > 0.98
+    assert (torch.linalg.svdvals(got) > 0.68).all()
+    assert (torch.linalg.svdvals(got) < 1.14).all()
+
+
+def test_newton_schulz_of_zero_is_zero_and_scale_does_not_matter():
+    x = torch.randn(2, 3, 5, generator=draw())
+    x[1] = 0
+    got = orthogonalised(x)
+    assert (got[1] == 0).all()
+    torch.testing.assert_close(orthogonalised(1e3 * x), got)
+
+
+def test_muon_step_by_hand():
+    tall = nn.Parameter(torch.randn(6, 2, generator=draw()))
+    wide = nn.Parameter(torch.randn(2, 6, generator=draw(1)))
+    start = [tall.detach().clone(), wide.detach().clone()]
+    gradients = [torch.randn(6, 2, generator=draw(2)), torch.randn(2, 6)]
+    optimizer = Muon([tall, wide], lr=0.1, momentum=0.9, weight_decay=0.5)
+    momenta = [torch.zeros(6, 2), torch.zeros(2, 6)]
+    for _ in range(3):
+        tall.grad, wide.grad = gradients
+        optimizer.step()
+        for i, scale in enumerate((math.sqrt(3), 1.0)):
+            momenta[i] = 0.9 * momenta[i] + 0.1 * gradients[i]
+            update = 0.9 * momenta[i] + 0.1 * gradients[i]
+            direction = orthogonalised(update[None])[0]
+            start[i] = start[i] * (1 - 0.1 * 0.5) - 0.1 * scale * direction
+    torch.testing.assert_close(tall.detach(), start[0])
+    torch.testing.assert_close(wide.detach(), start[1])
+
+
+def test_muon_refuses_what_is_no_matrix():
+    with pytest.raises(ValueError, match=r"expected matrices; got shape \(3,\)"):
+        Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
+
+
+def decoder(**options):
+    config = Config(n_symbols=V, d_model=8, n_layers=2, n_heads=2, **options)
+    return Decoder(config)
+
+
+def test_each_parameter_has_one_optimizer_and_the_right_one():
+    model = decoder(dropout=0.1)
+    recipe = Recipe(muon_lr=0.02, head_lr=0.005, weight_decay=0.1)
+    adamw, muon = optimizers(model, 0.01, recipe)
+    found = {}
+    for optimizer in (adamw, muon):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                assert id(p) not in found
+                found[id(p)] = (type(optimizer), group["lr"], group["weight_decay"])
+    for name, p in model.named_parameters():
+        if name == "head.weight":
+            expected = (torch.optim.AdamW, 0.005, 0.1)
+        elif name == "embedding.weight":
+            expected = (torch.optim.AdamW, 0.01, 0.1)
+        elif p.ndim == 1:
+            expected = (torch.optim.AdamW, 0.01, 0.0)
+        else:
+            expected = (Muon, 0.02, 0.1)
+        assert found.pop(id(p)) == expected, name
+    assert not found
+    (only,) = optimizers(model, 0.01, Recipe())
+    assert isinstance(only, torch.optim.AdamW)
+
+
+def test_muon_learns():
+    tokens = (sequences(32, 1) + torch.arange(6)) % V
+    model = decoder(zero_head=True)
+    fit(
+        model,
+        itertools.repeat(tokens),
+        n_steps=80,
+        lr=0.03,
+        recipe=Recipe(muon_lr=0.02),
+    )
+    assert evaluate(model, tokens) < 0.1
+
+
+# --- Checkpoint and resume ---
+
+
+class Stop(KeyboardInterrupt):
+    pass
+
+
+def windows_of(seed=0):
+    text = torch.randint(0, V, (200,), generator=draw(7))
+    return random_windows(text, n_rows=3, length=6, generator=draw(seed))
+
+
+def stopping(batches, at, error=Stop):
+    for i, batch in enumerate(batches):
+        if i == at:
+            raise error
+        yield batch
+
+
+OPTIONS = {"n_steps": 40, "lr": 0.01, "recipe": Recipe(muon_lr=0.02)}
+
+
+@pytest.mark.parametrize("at", [1, 17, 39])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, at):
+    # Dropout draws from the global generator: its state is kept as well.
+    torch.manual_seed(3)
+    model = decoder(dropout=0.2)
+    start = {name: p.clone() for name, p in model.state_dict().items()}
+    torch.manual_seed(4)
+    history = fit(model, windows_of(), **OPTIONS)
+    whole = {name: p.clone() for name, p in model.state_dict().items()}
+    after = torch.rand(3)
+
+    file = tmp_path / "run.safetensors"
+    model.load_state_dict(start)
+    torch.manual_seed(4)
+    with pytest.raises(Stop):
+        fit(model, stopping(windows_of(), at), checkpoint=file, **OPTIONS)
+    assert file.is_file() == (at >= 2)
+
+    other = decoder(dropout=0.2)
+    if at < 2:
+        other.load_state_dict(start)
+        torch.manual_seed(4)
+    else:
+        torch.manual_seed(99)
+    assert fit(other, windows_of(), checkpoint=file, **OPTIONS) == history
+    for name, p in other.state_dict().items():
+        assert torch.equal(p, whole[name]), name
+    assert torch.equal(torch.rand(3), after)
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_finished_run_is_read_and_not_run_again(tmp_path):
+    file = tmp_path / "run.safetensors"
+    first = decoder()
+    history = fit(first, windows_of(), checkpoint=file, **OPTIONS)
+    second = decoder()
+    again = fit(second, windows_of(), checkpoint=str(file), **OPTIONS)
+    assert again == history
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+
+
+def test_ctrl_c_keeps_the_last_checkpoint_and_says_so(tmp_path):
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fit(decoder(), stopping(windows_of(), 9), checkpoint=file, **OPTIONS)
+    assert "run.safetensors is kept" in stopped.value.__notes__[0]
+    from safetensors.torch import load_file
+
+    assert len(load_file(file)["losses"]) == 8
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fit(decoder(), stopping(windows_of(), 9), **OPTIONS)
+    assert not hasattr(stopped.value, "__notes__")
+
+
+def test_an_interrupted_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(Stop):
+        fit(decoder(), stopping(windows_of(), 5), checkpoint=file, **OPTIONS)
+    before = file.read_bytes()
+
+    def half(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise Stop
+
+    monkeypatch.setattr(safetensors.torch, "save_file", half)
+    with pytest.raises(Stop):
+        fit(decoder(), windows_of(), checkpoint=file, **OPTIONS)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_steps": 50}, "another n_steps"),
+        ({"lr": 0.02}, "another lr"),
+        ({"recipe": Recipe(muon_lr=0.03)}, "another muon_lr"),
+        ({"model": "wide"}, "another model"),
+        ({"seed": 1}, "got others"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, message):
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(Stop):
+        fit(decoder(), stopping(windows_of(), 9), checkpoint=file, **OPTIONS)
+    model = decoder(d_hidden=8) if change.pop("model", None) else decoder()
+    before = [p.clone() for p in model.parameters()]
+    batches = windows_of(change.pop("seed", 0))
+    with pytest.raises(ValueError, match=message):
+        fit(model, batches, checkpoint=file, **OPTIONS | change)
+    for a, b in zip(model.parameters(), before, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_held_out_losses_are_those_of_one_pass():
+    model, tokens = Table(), sequences(7)
+    expected = token_losses(model.logits[tokens], tokens)
+    assert torch.equal(held_out_losses(model, tokens, batch_size=3), expected)
+    assert model.modes == [False] * 3
