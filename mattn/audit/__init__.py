@@ -13,16 +13,20 @@ only masks, checks and plotting; the models of the book are nothing special
 to it. Derived in chapters 5 and 9.
 """
 
+from mattn.audit.language import audit_beam, audit_labels
 from mattn.audit.probes import PROBES
 from mattn.audit.report import Leak, Report
-from mattn.audit.run import assert_causal, audit, audit_labels, audit_layers
+from mattn.audit.run import assert_causal, audit, audit_layers
+from mattn.audit.subject import Adapter
 
 __all__ = [
     "PROBES",
+    "Adapter",
     "Leak",
     "Report",
     "assert_causal",
     "audit",
+    "audit_beam",
     "audit_labels",
     "audit_layers",
 ]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mattn import masks
 from mattn.audit.run import audit
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report; exit status 0: no leak found, 1: a leak, 2: bad usage."""
+    """Print the report; exit status 0: no leak found, 1: a leak, 2: nothing shown."""
     parser = argparse.ArgumentParser(
         prog="python -m mattn.audit",
         description="Ask a model whether its outputs see the future. The factory is "
@@ -37,14 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.expected == "window" and options.window is None:
         parser.error("--expected window needs --window W")
+    expected = {"causal": None, "full": masks.full}.get(options.expected)
     try:
+        if options.expected == "window":
+            expected = masks.causal & masks.window(options.window)
         model, x = _load(options)
-        rules = {"causal": None, "full": masks.full}
-        expected = (
-            masks.causal & masks.window(options.window)
-            if options.expected == "window"
-            else rules[options.expected]
-        )
         report = audit(
             model,
             x,
@@ -53,35 +50,35 @@ def main(arguments: list[str] | None = None) -> int:
             strict=options.strict,
             budget=options.budget,
         )
-    except (ValueError, ImportError, AttributeError) as error:
-        print(f"python -m mattn.audit: {error}", file=sys.stderr)
+    except Exception as error:  # a status of its own: 1 means a leak
+        print(
+            f"python -m mattn.audit: {type(error).__name__}: {error}", file=sys.stderr
+        )
         return 2
     print(report)
-    return 0 if report.ok else 1
+    if not report.ok:
+        return 1
+    return 2 if report.nothing_shown else 0
 
 
-def _load(options: argparse.Namespace):
+def _load(options: argparse.Namespace) -> tuple[Any, Tensor]:
     module_name, _, attribute = options.factory.partition(":")
     if not attribute:
         raise ValueError(f"expected package.module:factory; got {options.factory!r}.")
-    sys.path.insert(0, os.getcwd())
     made = getattr(importlib.import_module(module_name), attribute)()
     if isinstance(made, tuple):
         return made
-    tables = (
-        [m for m in made.modules() if isinstance(m, nn.Embedding)]
-        if isinstance(made, nn.Module)
-        else []
-    )
+    tables = []
+    if isinstance(made, nn.Module):
+        tables = [m for m in made.modules() if isinstance(m, nn.Embedding)]
     if not tables:
         raise ValueError(
             f"{options.factory} returns a model without an embedding, so its input "
             "cannot be guessed. Let the factory return (model, input)."
         )
     generator = torch.Generator().manual_seed(0)
-    n_symbols = tables[0].num_embeddings
     size = (options.batch, options.length)
-    return made, torch.randint(0, n_symbols, size, generator=generator)
+    return made, torch.randint(tables[0].num_embeddings, size, generator=generator)
 
 
 if __name__ == "__main__":

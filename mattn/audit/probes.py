@@ -1,75 +1,119 @@
 """The probes: each asks in another way whether the future is seen.
 
-What each finds and misses was measured on planted leaks; the table is in
-chapter 9. A probe takes the :class:`Audit` in progress and adds to it.
+What each finds and misses is in chapter 9. A probe takes the audit in
+progress, adds to it, and raises :class:`NotCovered` for what it cannot say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mattn.audit.subject import Subject, parameters, tensor_of
+from mattn.audit.subject import Subject, preserved, tensor_of
 from mattn.checks import TOLERANCE
 
-__all__ = ["PROBES"]
+__all__ = ["HIDDEN", "PROBES", "NotCovered"]
 
-STACK = 32  # changed copies of the input that share one forward pass
+HIDDEN = "perturbation of all hidden keys"
 SHRINKS = 1e-3  # a float64 difference this much smaller is rounding
+PADS = 3  # positions of padding that are added
+
+
+class NotCovered(Exception):
+    """What a probe cannot say about this model, in words."""
 
 
 def perturbation(audit) -> None:
-    """Change one position, look which outputs move; then all hidden ones at once.
+    """Change what is hidden and look whether an output moves, by anything at all.
 
-    Same shapes, so a correct model moves by exactly nothing. A difference
+    For each query all hidden keys at once (with a causal mask: every cut
+    position), then every position alone, which gives the dependency matrix.
+    The shapes stay, so a correct model moves by exactly nothing. A difference
     is repeated in float64 and is rounding only if it shrinks.
     """
-    for tries, scale in enumerate(audit.scales):
-        for positions in _single(audit.length):
-            _perturb(audit, positions, scale, seed=tries)
-        # One change alone can stay below a rounding or a threshold.
-        _perturb_hidden(audit, scale, seed=tries)
+    whole: dict[int, float] = {}
+    for seed, scale in enumerate(audit.scales):
+        for query, size in _hidden(audit, scale, seed).items():
+            whole[query] = max(size, whole.get(query, 0.0))
+    explained: set[int] = set()
+    unseen = bool((audit.expected.any(dim=0) & ~audit.measured).any())
+    if whole or (audit.thorough and unseen) or len(audit.scales) > 1:
+        for seed, scale in enumerate(audit.scales[:2]):
+            explained |= _singles(audit, scale, seed)
+    # One change alone can stay below a rounding or a threshold.
+    for query in sorted(whole.keys() - explained):
+        audit.leak(query, None, whole[query], HIDDEN)
 
 
-def _single(T: int) -> Iterator[Tensor]:
-    """Every position alone, in stacks: (copies, T), ``True`` = changed."""
-    yield from torch.eye(T, dtype=torch.bool).split(STACK)
+def _hidden(audit, scale: float, seed: int) -> dict[int, float]:
+    """Query → how far it moves when the keys hidden from some query change."""
+    hidden = ~audit.expected  # (R, T, T)
+    queries = hidden.any(dim=-1).any(dim=0).nonzero().flatten()
+    if audit.length > audit.n_given:
+        # What a cut shows, its neighbour mostly shows too: every other one beyond
+        # the given length, every eighth before.
+        every = torch.where(queries < audit.n_given - 1, 8, 2)
+        queries = queries[queries % every == 0]
+    if not len(queries):
+        return {}
+    where = hidden[:, queries].transpose(0, 1)  # (n, R, T)
+    reaches = torch.einsum("nrk,rqk->nrq", where.float(), audit.expected.float()) > 0
+    leaks, moved = _unexpected(audit, where, reaches, scale, seed=100 + seed)
+    sizes = moved.where(leaks, 0.0).amax(dim=(0, 1))
+    return {q: float(sizes[q]) for q in sizes.nonzero().flatten().tolist()}
 
 
-def _perturb(audit, where: Tensor, scale: float, *, seed: int) -> None:
-    moved = _moved(audit, where, scale, seed)  # (copies, B, T)
-    if moved is None:
-        return
-    keys = where.int().argmax(dim=1)
-    audit.measured[:, keys] |= (moved > 0).any(dim=1).T
-    hidden = ~audit.expected[:, :, keys].permute(2, 0, 1)  # (copies, B or 1, T)
-    leaks = _confirmed(audit, moved, hidden, where, scale, seed)
-    for copy, _, query in leaks.nonzero().tolist():
-        size = float(moved[copy, :, query].max())
-        audit.leak(query, int(keys[copy]), size, "perturbation")
+def _singles(audit, scale: float, seed: int) -> set[int]:
+    """The dependency matrix, one position at a time; queries with a leak."""
+    where = torch.eye(audit.length, dtype=torch.bool)[:, None]  # (T, 1, T)
+    expected = audit.expected.permute(2, 0, 1)  # (key, R, query)
+    leaks, moved = _unexpected(audit, where, expected, scale, seed)
+    links = (moved > 10 * audit.noise) & expected
+    audit.measured |= (links | leaks).any(dim=1).T
+    sizes = moved.where(leaks, 0.0).amax(dim=1)  # (key, query)
+    for key, query in leaks.any(dim=1).nonzero().tolist():
+        audit.leak(query, key, float(sizes[key, query]), "perturbation")
+    return {query for _, query in leaks.any(dim=1).nonzero().tolist()}
 
 
-def _perturb_hidden(audit, scale: float, *, seed: int) -> None:
-    # One set of expected keys for each query: rows of rules that tell the rows
-    # of a batch apart share their hidden keys here.
-    hidden_from = ~audit.expected.any(dim=0)  # (T, T)
-    queries = hidden_from.any(dim=1).nonzero().flatten()
-    for some in queries.split(STACK):
-        where = hidden_from[some]
-        moved = _moved(audit, where, scale, seed)
-        if moved is None:
-            return
-        own = torch.zeros_like(moved, dtype=torch.bool)
-        own[torch.arange(len(some)), :, some] = True
-        leaks = _confirmed(audit, moved, own, where, scale, seed)
-        for copy, _, query in leaks.nonzero().tolist():
-            if any(leak.query == query for leak in audit.leaks):
-                continue
-            key = int(where[copy].int().argmax())
-            size = float(moved[copy, :, query].max())
-            audit.leak(query, key, size, "perturbation of all hidden keys")
+def _unexpected(
+    audit, where: Tensor, expected: Tensor, scale: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Which outputs move against expectation, (n, B, T), and how far all do."""
+    moved = _moved(audit, where, scale, seed, audit.subject)
+    suspects = (moved > 0) & ~expected
+    if not suspects.any():
+        return suspects, moved
+    audit.repeat()  # is the unchanged run the same again?
+    suspects &= moved > 10 * audit.noise
+    if audit.is_double:
+        leaks = suspects & (moved > TOLERANCE[torch.float64] * audit.size)
+    elif not suspects.any():
+        return suspects, moved
+    else:
+        stacks = suspects.flatten(1).any(dim=1)
+        try:
+            with audit.subject.double() as call:
+                again = _moved(audit, where, scale, seed, call, only=stacks)
+            leaks = suspects & _persists(moved, again)
+        except OutOfTime:
+            raise
+        except Exception as error:  # whatever a third-party model raises in float64
+            audit.skip(
+                f"differences below {TOLERANCE[torch.float32]:g}: the model does not "
+                f"run in float64 ({reason(error)})"
+            )
+            leaks = suspects & (moved > TOLERANCE[torch.float32] * audit.size)
+    audit.rounding(moved, suspects & ~leaks)
+    return leaks, moved
+
+
+def _persists(moved: Tensor, again: Tensor) -> Tensor:
+    """Whether a difference is as good as still there in float64."""
+    floor = SHRINKS * moved
+    return again > floor.where(moved.isfinite(), TOLERANCE[torch.float64])
 
 
 def _moved(
@@ -77,120 +121,108 @@ def _moved(
     where: Tensor,
     scale: float,
     seed: int,
-    call: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor | None:
-    """How far each output moves, (copies, B, T); ``None`` when time is up."""
-    if audit.out_of_time("perturbation"):
-        return None
-    call = call or audit.subject
-    copies = audit.stack(len(where))
-    moved = []
-    generator = torch.Generator().manual_seed(1000 + seed)
-    for some in where.split(copies):
-        n, B = len(some), len(audit.x)
-        x = audit.x.repeat(n, *(1,) * (audit.x.ndim - 1))
-        rows = some.repeat_interleave(B, dim=0).to(x.device)
-        changed = audit.subject.other(x, rows, generator, scale)
-        before, after = call(x), call(changed)
-        moved.append(_distance(before, after).reshape(n, B, -1))
-        audit.progress()
-    return torch.cat(moved)
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Largest difference over features, (B, T); NaN equals NaN, else it is ∞."""
-    a, b = a.double(), b.double()
-    same = (a == b) | (a.isnan() & b.isnan())
-    difference = (a - b).abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return torch.where(same, 0.0, difference).amax(dim=-1).cpu()
-
-
-def _confirmed(
-    audit, moved: Tensor, hidden: Tensor, where: Tensor, scale: float, seed: int
+    call: Callable[[Tensor], Tensor],
+    only: Tensor | None = None,
 ) -> Tensor:
-    """The forbidden movements that are not rounding and not chance."""
-    suspects = (moved > 10 * audit.noise) & hidden
-    if not suspects.any():
-        return suspects
-    if audit.is_double:
-        return suspects & (moved > TOLERANCE[torch.float64] * audit.size)
-    copies = suspects.flatten(1).any(dim=1)
-    again = torch.zeros_like(moved)
-    try:
-        with audit.subject.double() as call:
-            # The same draws as before: the generator starts from the same seed.
-            again[copies] = _moved_some(audit, where, copies, scale, seed, call)
-    except Exception as error:  # whatever a third-party model raises in float64
-        audit.skip(f"repeating a difference in float64 ({_reason(error)})")
-        return suspects & (moved > TOLERANCE[torch.float32] * audit.size)
-    leaks = suspects & (again > SHRINKS * moved)
-    if (suspects & ~leaks).any():
-        audit.note(
-            "rounding: a difference of at most "
-            f"{float(moved[suspects & ~leaks].max()):.1g} in {audit.mode} shrank with "
-            "the precision and is not counted"
-        )
-    return leaks
+    """How far each output moves, (n, B, T), for each of n changes.
 
-
-def _moved_some(audit, where, copies, scale, seed, call) -> Tensor:
-    moved = _moved(audit, where, scale, seed, call)
-    if moved is None:
-        raise TimeoutError("the time budget was used up")
-    return moved[copies]
+    ``where`` (n, R, T) is ``True`` at the changed positions; R is 1 or B.
+    Changes go through the model in stacks; of these, ``only`` those needed.
+    """
+    T, number = audit.length, seed % len(audit.rows)
+    x = audit.rows[number]
+    stacks = where.split(audit.copies)
+    needed = [True] * len(stacks)
+    if only is not None:
+        needed = [bool(some.any()) for some in only.split(audit.copies)]
+    moved = []
+    # The same shape, so that rounding is the same.
+    unchanged = audit.unchanged if call is audit.subject else {}
+    for index, some in enumerate(stacks):
+        n = len(some)
+        if not needed[index]:
+            moved.append(torch.zeros(n, len(x), T, dtype=torch.float64))
+            continue
+        audit.tick()
+        stack = x.repeat(n, *(1,) * (x.ndim - 1))
+        rows = some.expand(n, len(x), T).reshape(-1, T).to(x.device)
+        generator = torch.Generator().manual_seed(1000 * seed + index)
+        changed = audit.subject.other(stack, rows, generator, scale)
+        if (n, number) not in unchanged:
+            unchanged[n, number] = call(stack)
+        before = unchanged[n, number]
+        moved.append(distance(before, call(changed)).reshape(n, -1, T))
+    return torch.cat(moved)
 
 
 def jacobian(audit) -> None:
     """∂ output i / ∂ input j by automatic differentiation, absolute maximum.
 
-    Under random projections of the output; for tokens, through the
+    Under a random projection of the output; for tokens, through the
     embedding. Blind to what has no gradient: rounding, top-k, detach.
     """
     subject: Subject = audit.subject
     if subject.is_tokens and subject.embedding is None:
-        audit.skip("Jacobian: no embedding module takes the tokens")
-        return
+        raise NotCovered("no embedding module takes the tokens")
+    expected = audit.expected  # (R, T, T)
+    rows = audit.row
+    reach = _reach(audit, rows, range(audit.length))  # (B, query, key)
+    suspects = (reach > 0) & ~expected
+    leaks = suspects
+    if suspects.any() and not audit.is_double:
+        queries = suspects.any(dim=-1).any(dim=0).nonzero().flatten().tolist()
+        again = torch.zeros_like(reach)
+        try:
+            with subject.double():
+                exact = rows if subject.is_tokens else rows.double()
+                again[:, queries] = _reach(audit, exact, queries)
+            leaks = suspects & _persists(reach, again)
+        except (RuntimeError, NotImplementedError):
+            leaks = suspects & (reach > TOLERANCE[torch.float32] * reach.max())
+        audit.rounding(reach, suspects & ~leaks)
+    audit.measured |= ((reach > 0) & (expected | leaks)).any(dim=0)
+    sizes = reach.where(leaks, 0.0).amax(dim=0)
+    for query, key in leaks.any(dim=0).nonzero().tolist():
+        audit.leak(query, key, float(sizes[query, key]), "jacobian")
+
+
+def _reach(audit, x: Tensor, queries) -> Tensor:
+    """Largest |∂ output / ∂ input| over features: (B, queries, keys)."""
+    subject: Subject = audit.subject
     leaf: list[Tensor] = []
 
-    def as_leaf(module, args, output):
-        leaf.append(output.detach().requires_grad_())
-        return leaf[-1]
+    def as_leaf(embedded: Tensor) -> Tensor:
+        leaf.append(embedded.detach().requires_grad_())
+        return leaf[0]
 
-    x = audit.x[:1]
-    expected = audit.expected[0]
-    generator = torch.Generator().manual_seed(7)
     try:
         with torch.enable_grad():
             if subject.is_tokens:
-                handle = subject.embedding.register_forward_hook(as_leaf)
-                try:
+                with subject.embedded(as_leaf):
                     out = subject.run(x)
-                finally:
-                    handle.remove()
             else:
-                leaf.append(x.detach().clone().requires_grad_())
+                as_leaf(x)
                 out = subject.run(leaf[0])
-            if not out.requires_grad:
-                audit.skip("Jacobian: the output has no gradient")
-                return
-            projection = torch.randn(out.shape[-1], generator=generator).to(out)
-            projected = out[0] @ projection
-            for query in range(audit.length):
-                if audit.out_of_time("Jacobian"):
-                    return
+            if not out.requires_grad or not leaf:
+                raise NotCovered("the output has no gradient")
+            generator = torch.Generator().manual_seed(7)
+            projected = out @ torch.randn(out.shape[-1], generator=generator).to(out)
+            reach = []
+            for query in queries:
+                audit.tick()
                 (gradient,) = torch.autograd.grad(
-                    projected[query], leaf[0], retain_graph=True, allow_unused=True
+                    projected[:, query].sum(),
+                    leaf[0],
+                    retain_graph=True,
+                    allow_unused=True,
                 )
-                audit.progress()
                 if gradient is None:
-                    continue
-                reach = gradient[0].abs().amax(dim=-1).nan_to_num(nan=torch.inf)
-                reach = reach.double().cpu()
-                audit.measured[query] |= reach > 0
-                for key in ((reach > 0) & ~expected[query]).nonzero().flatten():
-                    audit.leak(query, int(key), float(reach[key]), "jacobian")
+                    gradient = torch.zeros_like(leaf[0])
+                gradient = gradient.abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
+                reach.append(gradient.flatten(2).amax(dim=-1).double().cpu())
     except (RuntimeError, NotImplementedError) as error:
-        audit.skip(f"Jacobian: {_reason(error)}")
+        raise NotCovered(reason(error)) from error
+    return torch.stack(reach, dim=1)
 
 
 def truncation(audit) -> None:
@@ -199,180 +231,247 @@ def truncation(audit) -> None:
     Shapes change, so sums are taken in another order: float64, 1e-9.
     """
     expected = audit.expected
-    if not expected.tril().equal(expected) or len(expected) > 1:
-        audit.skip("truncation: the expected dependency is not a causal one")
-        return
+    if not expected.tril().equal(expected):
+        raise NotCovered("the expected dependency is not a causal one")
+    if len(expected) > 1:
+        raise NotCovered("the expected mask belongs to the rows of this batch")
 
     def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
-        x = audit.x[:1]
-        whole = call(x)
-        for n in range(1, audit.length):
-            if audit.out_of_time("truncation"):
-                return
-            distance = _distance(call(x[:, :n]), whole[:, :n])[0]
-            audit.progress()
-            for query in (distance > atol * audit.size).nonzero().flatten().tolist():
-                audit.leak(query, None, float(distance[query]), "truncation")
+        whole = call(audit.row)
+        step = max(1, audit.length // (32 if audit.scales[1:] else 16))
+        for n in {*range(1, audit.length, step), audit.length - 1}:
+            audit.tick()
+            part = distance(call(audit.row[:, :n]), whole[:, :n])
+            audit.differs(part, atol, "truncation")
 
-    audit.precisely("truncation", run)
+    audit.precisely(run)
 
 
 def batch(audit) -> None:
-    """Other rows of the batch must change nothing: exchange them."""
+    """Other rows of the batch must change nothing: exchange them, leave them out."""
     if len(audit.expected) > 1:
-        audit.skip("batch invariance: the expected mask belongs to this batch")
+        raise NotCovered("the expected mask belongs to the rows of this batch")
+    if len(audit.row) > 1:
+        raise NotCovered("the model takes no other number of rows than the given")
+    if audit.mixing is None:
+        raise NotCovered("the model refuses other rows beside the given one")
+    for query in audit.mixing.nonzero().flatten().tolist():
+        audit.leak(query, None, float(audit.mixing[query]), "batch")
+    if audit.mixing.any() or audit.is_training:  # there randomness depends on shape
         return
-    x = audit.x[:1]
-    generator = torch.Generator().manual_seed(11)
+    rows = torch.cat([audit.row, *_mates(audit)[:1]])
+
+    def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
+        alone = distance(call(rows)[:1], call(audit.row))
+        audit.differs(alone, atol, "batch")
+
+    audit.precisely(run)
+
+
+def mixing(audit) -> Tensor | None:
+    """How far each output (T,) moves with other rows of the batch; ``None``: unknown.
+
+    The shape stays, so that any difference is one, unless it is rounding.
+    """
+    row, n = audit.row, len(audit.row)
+    batches = [torch.cat([row, mates]) for mates in _mates(audit)]
     try:
-        first, second = (
-            torch.cat([x, audit.subject.drawn(2, audit.length, generator)])
-            for _ in range(2)
-        )
-        distance = _distance(audit.subject(first)[:1], audit.subject(second)[:1])[0]
-    except Exception as error:  # whatever a third-party model raises
-        audit.skip(f"batch invariance: the model refuses 3 rows ({_reason(error)})")
-        return
-    suspects = distance > 10 * audit.noise
-    if suspects.any():
+        first, second = (audit.subject(x)[:n] for x in batches)
+    except Exception:  # whatever a third-party model raises on another batch
+        return None
+    moved = distance(first, second)
+    leaks = moved > 10 * audit.noise
+    if leaks.any():
         try:
             with audit.subject.double() as call:
-                again = _distance(call(first)[:1], call(second)[:1])[0]
-            leaks = suspects & (again > SHRINKS * distance)
-        except Exception:
-            leaks = suspects & (distance > TOLERANCE[torch.float32] * audit.size)
-        audit.rows_mix |= bool(leaks.any())
-        for query in leaks.nonzero().flatten().tolist():
-            audit.leak(query, None, float(distance[query]), "batch")
-    audit.progress()
+                again = distance(*(call(x)[:n] for x in batches))
+            leaks &= _persists(moved, again)
+        except Exception:  # whatever a third-party model raises in float64
+            leaks &= moved > TOLERANCE[torch.float32] * audit.size
+        audit.rounding(moved, (moved > 10 * audit.noise) & ~leaks)
+    return moved.where(leaks, 0.0).amax(dim=0)
+
+
+def _mates(audit) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(11)
+    return [audit.subject.drawn(2, audit.length, generator) for _ in range(2)]
 
 
 def cache(audit) -> None:
-    """Step by step and in chunks through the model's cache = all at once.
-
-    Knows ``past_key_values`` and ``model.new_cache(capacity)`` with
-    ``model(x, cache=…)``; otherwise pass ``step=``.
-    """
-    step = audit.step or _default_step(audit.subject.model)
+    """Step by step and in chunks through the model's cache = all at once."""
+    step = audit.subject.adapter.step
     if step is None:
-        audit.skip("cached decoding: no cache was found; pass step= to audit one")
-        return
+        raise NotCovered("no cache was found; say how to feed it: Adapter(step=…)")
     T = audit.length
     middle = max(1, (T - 1) // 2)
     splits = {
         "step by step": [1] * T,
-        f"chunks 1, {middle}, rest": [1, middle, max(0, T - 1 - middle)],
-        f"chunk {T - 1}, then 1": [T - 1, 1],
+        f"chunks of 1, {middle}, rest": [1, middle, T - 1 - middle],
+        f"chunk of {T - 1}, then 1": [T - 1, 1],
     }
 
     def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
-        x = audit.x[:1]
-        whole = call(x)
-        x = x if audit.subject.is_tokens else x.to(whole.dtype)
+        whole = call(audit.row)
+        x = audit.row if audit.subject.is_tokens else audit.row.to(whole.dtype)
         for name, sizes in splits.items():
-            if audit.out_of_time("cached decoding"):
-                return
             state, outputs = None, []
             for chunk in x.split([n for n in sizes if n], dim=1):
+                audit.tick()
                 with torch.no_grad():
                     out, state = step(audit.subject.model, chunk, state, T)
                 outputs.append(tensor_of(out, *chunk.shape[:2]))
-            distance = _distance(torch.cat(outputs, dim=1), whole)[0]
-            audit.progress()
-            for query in (distance > atol * audit.size).nonzero().flatten().tolist():
-                audit.leak(query, None, float(distance[query]), f"cache, {name}")
+            moved = distance(torch.cat(outputs, dim=1), whole)
+            audit.differs(moved, atol, f"cache, {name}")
 
-    audit.precisely("cached decoding", run)
-
-
-def _default_step(model) -> Callable | None:
-    """How to feed a chunk: ``(model, chunk, state, capacity) → (output, state)``."""
-    if "past_key_values" in parameters(model):
-
-        def step(model, chunk, state, capacity):
-            out = model(chunk, past_key_values=state, use_cache=True)
-            return out, out.past_key_values
-
-        return step
-    if "cache" in parameters(model) and hasattr(model, "new_cache"):
-
-        def step(model, chunk, state, capacity):
-            state = model.new_cache(capacity) if state is None else state
-            return model(chunk, cache=state), state
-
-        return step
-    return None
+    audit.precisely(run)
 
 
 def padding(audit) -> None:
     """Padding to the right and to the left must change no real position.
 
-    Knows ``attention_mask`` (and ``position_ids``); otherwise pass ``pad=``.
+    In a batch with a row that has no padding: each as if it were alone.
     """
-    pad = audit.pad or _default_pad(audit.subject.model)
+    pad = audit.subject.adapter.pad
     if pad is None:
-        audit.skip("padding: no attention_mask was found; pass pad= to audit it")
-        return
-    n_pads = 3
-    generator = torch.Generator().manual_seed(13)
-    filler = audit.subject.drawn(1, n_pads, generator)
+        raise NotCovered("no attention_mask was found; say how: Adapter(pad=…)")
 
     def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
-        x = audit.x[:1]
-        whole = call(x)
-        T = audit.length
-        for side in ("right", "left"):
-            parts = [x, filler] if side == "right" else [filler, x]
-            real = torch.zeros(1, T + n_pads, dtype=torch.long, device=x.device)
-            first = 0 if side == "right" else n_pads
-            real[:, first : first + T] = 1
+        for side, (x, real) in padded(audit).items():
+            audit.tick()
             with torch.no_grad():
-                out = pad(audit.subject.model, torch.cat(parts, dim=1), real)
-            out = tensor_of(out, 1, T + n_pads)[:, first : first + T]
-            distance = _distance(out, whole)[0]
-            audit.progress()
-            for query in (distance > atol * audit.size).nonzero().flatten().tolist():
-                audit.leak(query, None, float(distance[query]), f"padding, {side}")
+                out = tensor_of(pad(audit.subject.model, x, real), *x.shape[:2])
+            for row, tokens, keep in zip(out, x, real, strict=True):
+                alone = call(tokens[keep][None])
+                moved = distance(row[keep][None], alone)
+                audit.differs(moved, atol, f"padding, {side}")
 
-    audit.precisely("padding", run)
+    audit.precisely(run)
 
 
-def _default_pad(model) -> Callable | None:
-    known = parameters(model)
-    if "attention_mask" not in known or "input_ids" not in known:
-        return None
+def padded(audit) -> dict[str, tuple[Tensor, Tensor]]:
+    """Side → a batch of two rows, the first of them padded, and what is real."""
+    generator = torch.Generator().manual_seed(13)
+    filler = audit.subject.drawn(1, PADS, generator)
+    longer = audit.subject.drawn(1, audit.length + PADS, generator)
+    row = audit.row[:1]
+    out = {}
+    for side, parts in {"right": [row, filler], "left": [filler, row]}.items():
+        x = torch.cat([torch.cat(parts, dim=1), longer])
+        real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        real[0, slice(-PADS, None) if side == "right" else slice(PADS)] = False
+        out[side] = x, real
+    return out
 
-    def pad(model, x, real):
-        options = {"attention_mask": real}
-        if "position_ids" in known:
-            options["position_ids"] = (real.cumsum(dim=-1) - 1).clamp(min=0)
-        if "use_cache" in known:
-            options["use_cache"] = False
-        return model(x, **options)
 
-    return pad
+def packed(audit) -> None:
+    """Several documents in one row = each document alone."""
+    pack = audit.subject.adapter.packed
+    if pack is None:
+        raise NotCovered("document isolation; say how to pack: Adapter(packed=…)")
+    if audit.length < 3:
+        raise NotCovered("two documents need 3 positions or more")
+    first = audit.length // 3
+    sizes = [first, audit.length - first]
+    ids = torch.repeat_interleave(torch.arange(2), torch.tensor(sizes))
+
+    def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
+        x = audit.row[:1]
+        x = x if audit.subject.is_tokens else x.to(call(x).dtype)
+        with torch.no_grad():
+            out = pack(audit.subject.model, x, ids[None].to(x.device))
+        whole = tensor_of(out, *x.shape[:2])
+        alone = torch.cat([call(document) for document in x.split(sizes, 1)], 1)
+        audit.differs(distance(whole, alone), atol, "packed")
+
+    audit.precisely(run)
 
 
 def finite(audit) -> None:
-    """Hygiene: finite outputs in half precision and at large magnitude."""
+    """Hygiene: finite outputs and gradients, with padding, large, in float16."""
     subject: Subject = audit.subject
-    if not subject.is_tokens:
-        for scale in (1e2, 1e4):
-            if not subject(audit.x[:1] * scale).isfinite().all():
-                audit.hygiene.append(f"outputs not finite for inputs × {scale:g}")
-                break
-    if subject.module is None:
-        return
-    from mattn.audit.subject import preserved
+    row, adapter = audit.row, subject.adapter
 
-    try:
+    def hears(what: str, forward: Callable[[], Tensor], real: Tensor | None = None):
+        audit.tick()
+        with torch.enable_grad():
+            out = forward()
+            seen = out if real is None else out[real]
+            if not out.isfinite().all():
+                audit.hygiene.append(f"outputs not finite {what}")
+            leaves = [p for p in _parameters(subject) if p.requires_grad]
+            if not seen.requires_grad or not leaves:
+                return
+            if not seen.isfinite().all():
+                return
+            gradients = torch.autograd.grad(
+                seen.float().mean(), leaves, allow_unused=True
+            )
+            if not all(g is None or g.isfinite().all() for g in gradients):
+                audit.hygiene.append(
+                    f"gradients not finite {what}, though the outputs scored are"
+                )
+
+    hears("for the given input", lambda: subject.run(row))
+    moved = distance(subject(row), audit.with_seed(1, row))
+    if (moved > 10 * audit.noise).any():
+        audit.hygiene.append(f"random numbers act in {audit.mode}")
+    if adapter.pad is not None:
+        for side, (x, real) in padded(audit).items():
+
+            def run(x=x, real=real):
+                return tensor_of(adapter.pad(subject.model, x, real), *x.shape[:2])
+
+            _attempt(
+                audit,
+                f"finite outputs with padding ({side})",
+                lambda run=run, real=real, side=side: hears(
+                    f"with padding on the {side}", run, real
+                ),
+            )
+    if subject.embedding is not None or not subject.is_tokens:
+        for scale in (1e2, 1e4):
+
+            def run(scale=scale):
+                if not subject.is_tokens:
+                    return subject.run(row * scale)
+                with subject.embedded(lambda embedded: embedded * scale):
+                    return subject.run(row)
+
+            _attempt(
+                audit,
+                f"embedded inputs × {scale:g}",
+                lambda run=run, scale=scale: hears(f"for inputs × {scale:g}", run),
+            )
+    if subject.module is None or row.is_cuda:
+        return
+
+    def half():
         with preserved(subject.module):
             subject.module.half()
-            x = audit.x[:1] if subject.is_tokens else audit.x[:1].half()
-            if not subject(x).isfinite().all():
-                audit.hygiene.append("outputs not finite in float16")
+            x = row if subject.is_tokens else row.half()
+            hears("in float16", lambda: subject.run(x))
+            if adapter.pad is not None and subject.is_tokens:
+                for side, (x, real) in padded(audit).items():
+                    out = adapter.pad(subject.model, x, real)
+                    if not tensor_of(out, *x.shape[:2])[real].isfinite().all():
+                        audit.hygiene.append(
+                            f"outputs not finite in float16 with padding on the {side}"
+                        )
+
+    _attempt(audit, "float16", half)
+
+
+def _attempt(audit, what: str, do: Callable[[], None]) -> None:
+    try:
+        do()
+    except OutOfTime:
+        raise
     except Exception as error:  # many operators lack float16 on a CPU
-        audit.skip(f"float16: {_reason(error)}")
+        audit.skip(f"{what}: {reason(error)}")
+
+
+def _parameters(subject: Subject) -> list[Tensor]:
+    return [] if subject.module is None else list(subject.module.parameters())
 
 
 def nan(audit) -> None:
@@ -382,41 +481,45 @@ def nan(audit) -> None:
     of hygiene (padding, unused cache slots), never counted as a leak.
     """
     subject: Subject = audit.subject
-    if not audit.expected[0, :-1, -1].any() and not (
-        subject.is_tokens and subject.embedding is None
-    ):
+    if audit.expected[:, :-1, -1].any():
+        raise NotCovered("other outputs may depend on the last position")
+    if subject.is_tokens and subject.embedding is None:
+        raise NotCovered("no embedding module takes the tokens")
 
-        def poison(module, args, output):
-            output = output.clone()
-            output[:, -1] = torch.nan
-            return output
+    def poison(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, -1] = torch.nan
+        return x
 
-        x = audit.x[:1]
-        try:
-            if subject.is_tokens:
-                handle = subject.embedding.register_forward_hook(poison)
-                try:
-                    out = subject(x)
-                finally:
-                    handle.remove()
-            else:
-                x = x.clone()
-                x[:, -1] = torch.nan
-                out = subject(x)
-        except Exception as error:  # whatever a third-party model raises
-            audit.skip(f"NaN hygiene: {_reason(error)}")
-            return
-        reached = out[0, :-1].isnan().any(dim=-1).sum()
-        if reached:
-            audit.hygiene.append(
-                f"a NaN at the last position reaches {int(reached)} earlier outputs "
-                "(0·NaN = NaN in a dense product)"
-            )
+    if subject.is_tokens:
+        with subject.embedded(poison):
+            out = subject(audit.row)
+    else:
+        out = subject(poison(audit.row))
+    reached = out[0, :-1].isnan().any(dim=-1).sum()
+    if reached:
+        audit.hygiene.append(
+            f"a NaN at the last position reaches {int(reached)} earlier outputs "
+            "(0·NaN = NaN in a dense product)"
+        )
 
 
-def _reason(error: Exception) -> str:
+class OutOfTime(NotCovered):
+    """The time budget was used up."""
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Largest difference over features, (B, T); NaN equals NaN, else it is ∞."""
+    a, b = a.double(), b.double()
+    same = (a == b) | (a.isnan() & b.isnan())
+    difference = (a - b).abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return torch.where(same, 0.0, difference).amax(dim=-1).cpu()
+
+
+def reason(error: Exception) -> str:
+    """An error in one short line."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:80]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0][:100]}" if text else type(error).__name__
 
 
 PROBES: dict[str, Callable] = {
@@ -426,6 +529,7 @@ PROBES: dict[str, Callable] = {
     "batch": batch,
     "cache": cache,
     "padding": padding,
+    "packed": packed,
     "finite": finite,
     "nan": nan,
 }

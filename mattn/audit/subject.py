@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,46 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Subject", "preserved"]
+__all__ = ["Adapter", "Subject", "preserved"]
 
-_LOW = (torch.float32, torch.float16, torch.bfloat16)
+_EXACT = dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64)
+_EXACT[torch.complex64] = torch.complex128
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How a model is run, where ``model(x)`` does not say it.
+
+    Each function is given the model first and returns what the model
+    returns: a tensor (B, T, …), or a tuple, dict or object with one. All are
+    optional; a probe that needs a missing one is reported as not covered.
+
+    ``Adapter()`` finds out by itself for causal models of the package
+    transformers and for models with ``new_cache(capacity)`` and ``cache=``.
+    """
+
+    forward: Callable[[Any, Tensor], Any] | None = None
+    """``forward(model, x)``: all positions at once."""
+    step: Callable[[Any, Tensor, Any, int], tuple[Any, Any]] | None = None
+    """``step(model, chunk, state, capacity) → (output, state)``: the next positions,
+    through a cache for ``capacity`` of them; the first ``state`` is ``None``."""
+    pad: Callable[[Any, Tensor, Tensor], Any] | None = None
+    """``pad(model, x, real)``: padded rows; ``real`` (B, T) is ``True`` at tokens."""
+    packed: Callable[[Any, Tensor, Tensor], Any] | None = None
+    """``packed(model, x, ids)``: several documents in a row, numbered by ``ids``
+    (B, T); the outputs must be those of each document alone."""
+
+    def fitted(self, model: Any) -> Adapter:
+        """With what can be found out about ``model`` filled in."""
+        if self.forward is not None:
+            # Called in a way of its own: its cache and padding are too.
+            return self
+        return Adapter(
+            _default_forward(model),
+            self.step or _default_step(model),
+            self.pad or _default_pad(model),
+            self.packed,
+        )
 
 
 class Subject:
@@ -29,16 +68,15 @@ class Subject:
         self,
         model: Callable[..., Any],
         x: Tensor,
-        *,
-        forward: Callable[[Any, Tensor], Any] | None = None,
-        seed: int = 0,
+        forward: Callable[[Any, Tensor], Any] | Adapter | None = None,
     ):
         self.model = model
         self.module = model if isinstance(model, nn.Module) else None
         self.x = x
         self.is_tokens = not x.dtype.is_floating_point
-        self.seed = seed
-        self._forward = forward or _default_forward(model)
+        self.seed = 0
+        given = forward if isinstance(forward, Adapter) else Adapter(forward)
+        self.adapter = given.fitted(model)
         self.embedding: nn.Module | None = None
         self.n_symbols = 0
         if self.is_tokens:
@@ -51,27 +89,35 @@ class Subject:
     def run(self, x: Tensor) -> Tensor:
         """Like a call, but gradients are kept when they are switched on."""
         reseed(self.seed)
-        return tensor_of(self._forward(self.model, x), *x.shape[:2])
+        return tensor_of(self.adapter.forward(self.model, x), *x.shape[:2])
 
-    def first_run(self) -> Tensor:
-        """The given input, with an error that helps when the model refuses it."""
+    def first_run(self, x: Tensor) -> Tensor:
+        """A run with an error that helps when the model refuses the input."""
         try:
-            return self(self.x)
+            return self(x)
         except ValueError:
             raise
         except Exception as error:
             kind = "tokens (B, T)" if self.is_tokens else "features (B, T, C)"
             raise ValueError(
-                f"the model fails on the given {kind}, {self.x.dtype} "
-                f"{tuple(self.x.shape)}: {type(error).__name__}: {error}. Pass an "
-                "input that it accepts, or forward=lambda model, x: … to call it."
+                f"the model fails on the given {kind}, {x.dtype} {tuple(x.shape)}: "
+                f"{type(error).__name__}: {error}. Pass an input that it accepts, or "
+                "forward=lambda model, x: … to call it."
             ) from error
+
+    def accepts(self, x: Tensor) -> bool:
+        """Whether the model takes an input of this size."""
+        try:
+            self(x)
+        except Exception:  # whatever a third-party model raises
+            return False
+        return True
 
     def other(self, x: Tensor, where: Tensor, generator: torch.Generator, scale: float):
         """``x`` with every position in ``where`` (same shape as tokens) changed."""
         if self.is_tokens:
             step = torch.randint(1, self.n_symbols, x.shape, generator=generator)
-            return torch.where(where, (x + step.to(x.device)) % self.n_symbols, x)
+            return torch.where(where, (x + step.to(x)) % self.n_symbols, x)
         noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         return torch.where(where[..., None], x + scale * noise.to(x), x)
 
@@ -85,8 +131,10 @@ class Subject:
         return x.to(self.x)
 
     @contextmanager
-    def mode(self, *, train: bool = False, randomised: bool = False) -> Iterator[None]:
-        """Train or eval mode, weights as they are or randomised; then back."""
+    def mode(
+        self, *, train: bool = False, randomised: bool = False, enlarged: float = 1.0
+    ) -> Iterator[None]:
+        """Train or eval mode, weights randomised or made large; then back."""
         if self.module is None:
             yield
             return
@@ -94,6 +142,11 @@ class Subject:
             self.module.train(train)
             if randomised:
                 randomise(self.module, self.seed)
+            if enlarged != 1:
+                with torch.no_grad():
+                    for p in self.module.parameters():
+                        if p.ndim > 1 and p.dtype.is_floating_point:
+                            p.mul_(enlarged)
             yield
 
     @contextmanager
@@ -106,37 +159,67 @@ class Subject:
             with _Double():
                 yield lambda x: self(x if self.is_tokens else x.double())
 
+    @contextmanager
+    def embedded(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Inside, ``change`` is applied to the embedded input."""
+        calls = iter(range(10**9))
+
+        def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+            return change(output) if next(calls) == self._call else None
+
+        handle = self.embedding.register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
     def _find_embedding(self) -> None:
-        """The module that is given the tokens: its table tells the vocabulary."""
+        """The module that is given the tokens: its table tells the vocabulary.
+
+        Two runs tell the tokens from what happens to equal them (positions,
+        the source of an encoder–decoder): it must follow when they change.
+        """
         if self.module is None:
             self.n_symbols = max(2, int(self.x.max()) + 1)
             return
-        found: list[nn.Module] = []
+        tables = [m for m in self.module.modules() if isinstance(m, nn.Embedding)]
+        flipped = self.x.flip(1)
+        found: list[set] = []
+        with preserved(self.module):
+            for x in (self.x, flipped):
+                calls: list[tuple] = []  # (module, how many calls before, given x?)
 
-        def look(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            if any(
-                isinstance(value, Tensor) and torch.equal(value, self.x)
-                for value in (*args, *kwargs.values())
-            ):
-                found.append(module)
+                def look(m: nn.Module, args: tuple, kwargs: dict, x=x, calls=calls):
+                    n = sum(m is other for other, *_ in calls)
+                    values = (*args, *kwargs.values())
+                    given = any(_equal(value, x) for value in values)
+                    calls.append((m, n, given))
 
-        handles = [
-            module.register_forward_pre_hook(look, with_kwargs=True)
-            for module in self.module.modules()
-            if isinstance(module, nn.Embedding)
-        ]
-        try:
-            with preserved(self.module):
-                self.first_run()
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.embedding = found[0] if found else None
-        self.n_symbols = (
-            self.embedding.num_embeddings
-            if self.embedding is not None
-            else max(2, int(self.x.max()) + 1)
-        )
+                handles = [
+                    m.register_forward_pre_hook(look, with_kwargs=True) for m in tables
+                ]
+                try:
+                    self.first_run(x)
+                finally:
+                    for handle in handles:
+                        handle.remove()
+                found.append([(m, n) for m, n, given in calls if given])
+        both = [call for call in found[0] if call in found[1]]
+        self.n_symbols = max(2, int(self.x.max()) + 1)
+        if both:
+            self.embedding, self._call = both[0]
+            self.n_symbols = self.embedding.num_embeddings
+            if self.n_symbols < 2:
+                raise ValueError(
+                    "expected a vocabulary of at least 2 symbols, so that a token can "
+                    "be changed; the model's embedding has 1."
+                )
+
+
+def _equal(value: object, x: Tensor) -> bool:
+    return (
+        isinstance(value, Tensor) and value.shape == x.shape and torch.equal(value, x)
+    )
 
 
 def _default_forward(model: Any) -> Callable[[Any, Tensor], Any]:
@@ -144,6 +227,42 @@ def _default_forward(model: Any) -> Callable[[Any, Tensor], Any]:
     if "use_cache" in parameters(model):
         return lambda model, x: model(x, use_cache=False)
     return lambda model, x: model(x)
+
+
+def _default_step(model: Any) -> Callable | None:
+    known = parameters(model)
+    for name in ("past_key_values", "cache_params"):
+        if name in known and "use_cache" in known:
+
+            def step(model, chunk, state, capacity, name=name):
+                out = model(chunk, use_cache=True, **{name: state})
+                return out, getattr(out, name)
+
+            return step
+    if "cache" in known and hasattr(model, "new_cache"):
+
+        def step(model, chunk, state, capacity):
+            state = model.new_cache(capacity) if state is None else state
+            return model(chunk, cache=state), state
+
+        return step
+    return None
+
+
+def _default_pad(model: Any) -> Callable | None:
+    known = parameters(model)
+    if "attention_mask" not in known or "input_ids" not in known:
+        return None
+
+    def pad(model, x, real):
+        options: dict[str, Any] = {"attention_mask": real.long()}
+        if "position_ids" in known:
+            options["position_ids"] = (real.cumsum(dim=-1) - 1).clamp(min=0)
+        if "use_cache" in known:
+            options["use_cache"] = False
+        return model(x, **options)
+
+    return pad
 
 
 def parameters(model: Any) -> Mapping[str, inspect.Parameter]:
@@ -159,7 +278,7 @@ def tensor_of(output: Any, B: int, T: int) -> Tensor:
     value = output
     if isinstance(value, Mapping) and "logits" in value:
         value = value["logits"]
-    elif hasattr(value, "logits") and value.logits is not None:
+    elif getattr(value, "logits", None) is not None:
         value = value.logits
     elif hasattr(value, "last_hidden_state"):
         value = value.last_hidden_state
@@ -196,7 +315,7 @@ def randomise(module: nn.Module, seed: int) -> None:
         for p in module.parameters():
             if not p.dtype.is_floating_point:
                 continue
-            spread = p[0].numel() ** -0.5 if p.ndim > 1 else 0.5
+            spread = p[0].numel() ** -0.5 if p.ndim > 1 and p.numel() else 0.5
             p.add_(spread * torch.randn(p.shape, generator=generator).to(p))
 
 
@@ -204,22 +323,20 @@ def randomise(module: nn.Module, seed: int) -> None:
 def preserved(module: nn.Module) -> Iterator[None]:
     """Whatever happens inside, the module comes back as it was.
 
-    Parameters and buffers bit for bit and in the same storage, gradients,
-    attributes (mode and hooks among them), and all random states.
+    Parameters, buffers and other tensors it holds, bit for bit and in the
+    same storage; gradients; attributes, mode and hooks among them; the
+    entries of its lists and dictionaries; and all random states.
     """
-    tensors = []
-    for m in module.modules():
-        for table in (m._parameters, m._buffers):
-            for name, tensor in table.items():
-                if tensor is not None:
-                    data = tensor.data
-                    tensors.append((table, name, tensor, data, data.clone()))
-    keys = [(t, list(t)) for m in module.modules() for t in (m._parameters, m._buffers)]
-    gradients = [
-        (p, p.grad, None if p.grad is None else p.grad.clone())
-        for p in module.parameters()
-    ]
     attributes = [(m, dict(vars(m))) for m in module.modules()]
+    values = [value for _, saved in attributes for value in saved.values()]
+    containers = [(c, copy.copy(c)) for c in values if isinstance(c, (dict, list, set))]
+    held = [v for v in values if isinstance(v, Tensor)]
+    held += [v for m in module.modules() for v in m._parameters.values()]
+    held += [v for m in module.modules() for v in m._buffers.values()]
+    held = [*{id(v): v for v in held if v is not None}.values()]
+    held += [v.grad for v in held if v.is_leaf and v.grad is not None]
+    tensors = [(v, v.data, v.data.clone(), v.requires_grad) for v in held]
+    gradients = [(v, v.grad) for v in held if v.is_leaf]
     with random_states():
         try:
             yield
@@ -227,18 +344,17 @@ def preserved(module: nn.Module) -> Iterator[None]:
             for m, saved in attributes:
                 vars(m).clear()
                 vars(m).update(saved)
-            for table, names in keys:
-                for name in set(table) - set(names):
-                    del table[name]
-            for table, name, tensor, data, values in tensors:
-                table[name] = tensor
+            for container, saved in containers:
+                container.clear()
+                add = container.extend if isinstance(saved, list) else container.update
+                add(saved)
+            for tensor, data, saved, requires_grad in tensors:
                 tensor.data = data
-                tensor.data.copy_(values)
-            for p, gradient, values in gradients:
-                p.grad = gradient
-                if gradient is not None:
-                    with torch.no_grad():
-                        gradient.copy_(values)
+                data.copy_(saved)
+                if tensor.is_leaf:
+                    tensor.requires_grad_(requires_grad)
+            for tensor, gradient in gradients:
+                tensor.grad = gradient
 
 
 @contextmanager
@@ -261,14 +377,35 @@ def random_states() -> Iterator[None]:
 
 
 class _Double(TorchDispatchMode):
-    """Keeps float64 where the code asks for less.
+    """Computes in float64, also where the code asks for less.
 
-    Norms and rotary tables often convert to float32 by name; a model in
-    float64 would round there, and rounding would look like a leak.
+    Norms and rotary tables often convert to float32 by name, and a plain
+    function brings constants of its own; they would round, and rounding
+    would look like a leak.
     """
+
+    def __enter__(self):
+        self._default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        torch.set_default_dtype(self._default)
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if kwargs.get("dtype") in _LOW:
-            kwargs["dtype"] = torch.float64
+        if kwargs.get("dtype") in _EXACT:
+            kwargs["dtype"] = _EXACT[kwargs["dtype"]]
+        # A view must stay a view, and what is written to must stay itself.
+        if not (func.is_view or func._schema.is_mutable):
+            args = tuple(_exact(value) for value in args)
         return func(*args, **kwargs)
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dtype in _EXACT:
+        return value.to(_EXACT[value.dtype])
+    if isinstance(value, (list, tuple)):  # what is concatenated, stacked, indexed
+        return type(value)([_exact(v) for v in value])
+    return value

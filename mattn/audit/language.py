@@ -1,0 +1,193 @@
+"""Audits of what surrounds a language model: its labels, its beam search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mattn.audit.report import Leak, Report
+from mattn.audit.run import guarded, name_of
+from mattn.audit.subject import Subject
+
+__all__ = ["BeamReport", "LabelReport", "audit_beam", "audit_labels"]
+
+
+def audit_labels(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    n_symbols: int = 11,
+    length: int = 9,
+    batch: int = 2,
+) -> LabelReport:
+    """Ask a loss which token it rewards the output at position t for.
+
+    ``loss(logits, tokens)`` is given logits (B, T, V) and tokens (B, T) of
+    the same positions. Its gradient is most negative at the class that it
+    wants: that must be token t + 1. Wanting token t is a missing shift, the
+    model is taught to copy what it sees; wanting t + 2 is a double shift.
+
+    >>> import torch.nn.functional as F
+    >>> unshifted = lambda logits, tokens: F.cross_entropy(logits.mT, tokens)
+    >>> audit_labels(unshifted).diagnosis
+    'labels not shifted: position t is taught token t, which it sees'
+    """
+    generator = torch.Generator().manual_seed(0)
+    # Neighbouring tokens all differ, so that each shift can be told apart.
+    first = torch.randint(n_symbols, (batch, 1), generator=generator)
+    steps = torch.randint(1, 4, (batch, length - 1), generator=generator)
+    tokens = torch.cat([first, first + steps.cumsum(1)], dim=1) % n_symbols
+    with torch.enable_grad():
+        logits = torch.zeros(batch, length, n_symbols, requires_grad=True)
+        value = loss(logits, tokens)
+        if not isinstance(value, Tensor) or value.ndim != 0:
+            got = getattr(value, "shape", type(value).__name__)
+            raise ValueError(f"audit_labels: expected a scalar loss; got {got}.")
+        (gradient,) = torch.autograd.grad(value, logits)
+    counted = gradient.abs().amax(dim=-1) > 0  # (B, T): positions that are scored
+    wanted = gradient.argmin(dim=-1)
+    measured = torch.zeros(length, length, dtype=torch.bool)
+    leaks, missing = [], []
+    expected = torch.diag(torch.ones(length - 1, dtype=torch.bool), 1)
+    for t in range(length):
+        if not counted[:, t].any():
+            if t < length - 1:
+                missing.append((t, t + 1))
+            continue
+        fits = [s for s in range(length) if (wanted[:, t] == tokens[:, s]).all()]
+        near = min(fits, key=lambda s: abs(s - t - 1), default=None)
+        size = float(gradient[:, t].abs().max())
+        if near is not None:
+            measured[t, near] = True
+        if near != t + 1:
+            leaks.append(Leak(t, near, size, "labels", "loss"))
+    return LabelReport(
+        name="the loss",
+        expected=expected,
+        measured=measured,
+        leaks=leaks,
+        missing=missing,
+        covered=["the loss: labels"],
+        not_covered=["labels that are shifted before the loss is called"],
+        nothing_shown="" if counted.any() else "the loss has no gradient",
+    )
+
+
+class LabelReport(Report):
+    """The report of :func:`audit_labels`: rows are outputs, columns targets."""
+
+    @property
+    def diagnosis(self) -> str:
+        shifts = {leak.key - leak.query for leak in self.leaks if leak.key is not None}
+        if shifts == {0}:
+            return "labels not shifted: position t is taught token t, which it sees"
+        if shifts == {2}:
+            return "labels shifted twice: position t is taught token t + 2"
+        if not self.leaks:
+            return ""
+        found = ", ".join(f"t + {s}" for s in sorted(shifts)) or "none of them"
+        return f"position t is taught the token at {found}, instead of t + 1"
+
+    def __str__(self) -> str:
+        lines = [f"Label audit of {self.name}", ""]
+        if self.nothing_shown:
+            lines.append(f"NOTHING SHOWN: {self.nothing_shown}.")
+        elif self.leaks:
+            lines.append(f"WRONG TARGETS at {len(self.leaks)} positions.")
+            lines.append(f"  likely  {self.diagnosis}")
+        else:
+            lines.append("Every scored position t is taught token t + 1.")
+        if self.missing and not self.nothing_shown:
+            lines.append(f"  not scored: positions {[t for t, _ in self.missing]}")
+        return "\n".join(lines + self._remarks())
+
+
+def audit_beam(
+    model: Callable[..., Any],
+    prompt: Sequence[int] | Int[Tensor, " P"],
+    hypotheses: Iterable[Any],
+    *,
+    forward: Callable[[Any, Tensor], Any] | None = None,
+    atol: float = 1e-4,
+) -> BeamReport:
+    """Score again, by teacher forcing, what a beam search returned.
+
+    ``hypotheses`` are pairs (new tokens, Σ log p in nats), or begin with
+    these two. The model reads prompt and continuation at once, without a
+    cache; where its Σ log p is not the one that the search arrived at (by
+    more than ``atol`` a token), the search has followed another text than it
+    returned: a cache that was not reordered, a wrong position.
+    """
+    prompt = torch.as_tensor(prompt).flatten()
+    found = [(list(h[0]), float(h[1])) for h in hypotheses]
+    if not len(prompt) or not found or not all(tokens for tokens, _ in found):
+        raise ValueError(
+            "audit_beam: expected a prompt and hypotheses of at least one token each; "
+            f"got {len(prompt)} tokens and {len(found)} hypotheses."
+        )
+    leaks, scores = [], []
+    with guarded(model):
+        tokens, _ = found[0]
+        x = torch.cat([prompt, torch.tensor(tokens).to(prompt)])[None]
+        subject = Subject(model, x, forward)
+        with subject.mode():
+            for index, (tokens, claimed) in enumerate(found):
+                new = torch.tensor(tokens).to(prompt)
+                logits = subject.first_run(torch.cat([prompt, new])[None])[0].double()
+                steps = logits[len(prompt) - 1 : -1].log_softmax(dim=-1)
+                score = float(steps.gather(-1, new[:, None]).sum())
+                scores.append(score)
+                difference = abs(score - claimed)
+                if not difference <= atol * len(tokens):  # also when it is NaN
+                    size = math.inf if math.isnan(difference) else difference
+                    leaks.append(Leak(index, None, size, "beam", "eval mode"))
+    n = len(found)
+    report = BeamReport(
+        name=name_of(model),
+        expected=torch.ones(n, 1, dtype=torch.bool),
+        measured=torch.ones(n, 1, dtype=torch.bool),
+        leaks=sorted(leaks, key=lambda leak: -leak.size),
+        covered=[f"{n} hypotheses scored again by teacher forcing"],
+        not_covered=["whether the search found the most probable texts"],
+    )
+    report.scores = [
+        (claimed, s) for (_, claimed), s in zip(found, scores, strict=True)
+    ]
+    return report
+
+
+class BeamReport(Report):
+    """The report of :func:`audit_beam`; a leak's query is a hypothesis."""
+
+    scores: list[tuple[float, float]]
+    """Σ log p of each hypothesis: of the search, and scored again."""
+
+    @property
+    def diagnosis(self) -> str:
+        if not self.leaks:
+            return ""
+        return (
+            "the search followed another text than it returned: the cache is not "
+            "reordered with the beams, positions are off, or scores were changed "
+            "(a length penalty, a filter)"
+        )
+
+    def __str__(self) -> str:
+        lines = [f"Beam audit of {self.name}", ""]
+        wrong = sorted(leak.query for leak in self.leaks)
+        if wrong:
+            claimed, score = self.scores[wrong[0]]
+            lines += [
+                f"LEAK: {len(wrong)} of {len(self.scores)} hypotheses have another "
+                "log-probability when scored again.",
+                f"  first   hypothesis {wrong[0]}: {claimed:.4f} in the search, "
+                f"{score:.4f} by teacher forcing",
+                f"  likely  {self.diagnosis}",
+            ]
+        else:
+            lines.append(f"All {len(self.scores)} log-probabilities were found again.")
+        return "\n".join(lines + self._remarks())
