@@ -298,6 +298,14 @@ def test_an_empty_row_is_exactly_zero_and_so_are_its_gradients(form, mask, dtype
         assert not gradient.any()
 
 
+@every_form
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+def test_an_empty_row_makes_no_nan_on_the_way_either(form):
+    q, k, v = random_qkv(Tq=7, Tk=7, grad=True)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        form(q, k, v, ~causal).sum().backward()
+
+
 def test_weights_of_an_empty_row_are_exactly_zero():
     q, k, v = random_qkv(Tq=7, Tk=7)
     _, weights = attention(q, k, v, ~causal)
