@@ -28,6 +28,7 @@ __all__ = [
     "temperature",
     "top_k",
     "top_p",
+    "translate",
 ]
 
 Filter = Callable[[Tensor, Tensor], Tensor]
@@ -338,6 +339,53 @@ class Conditioned:
             None if lengths is None else lengths.repeat_interleave(n, dim=0),
             **given,
         )
+
+
+def translate(
+    model: Any,
+    sources: Sequence[Sequence[int]],
+    n_tokens: int,
+    *,
+    start: int,
+    stop: int,
+    n_beams: int = 1,
+    length_penalty: float = 1.0,
+) -> list[list[int]]:
+    """The target tokens for each source, greedy or by beam search, with cache.
+
+    Sources of similar length share a batch, padded on the right: batch-mates
+    change nothing. The ``stop`` token is left out; a text without it was cut
+    at ``n_tokens``.
+    """
+    _expect(len(sources) > 0, "translate: expected sources; got none.")
+    empty = [i for i, source in enumerate(sources) if len(source) == 0]
+    _expect(not empty, f"translate: expected tokens in source {empty[:1]}; got none.")
+    out: list[list[int]] = [[] for _ in sources]
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    n_rows = max(1, 128 // n_beams)
+    for rows in (order[i : i + n_rows] for i in range(0, len(order), n_rows)):
+        lengths = torch.tensor([len(sources[i]) for i in rows])
+        source = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+        for row, i in zip(source, rows, strict=True):
+            row[: len(sources[i])] = torch.as_tensor(sources[i])
+        device = _device(model)
+        reader = Conditioned(model, source.to(device), lengths.to(device))
+        prompts = [[start]] * len(rows)
+        if n_beams == 1:
+            texts = generate(reader, prompts, n_tokens, stop=[stop])
+        else:
+            found = beam_search(
+                reader,
+                prompts,
+                n_tokens,
+                n_beams=n_beams,
+                stop=[stop],
+                length_penalty=length_penalty,
+            )
+            texts = [[t for t in best[0].tokens if t != stop] for best in found]
+        for i, text in zip(rows, texts, strict=True):
+            out[i] = text
+    return out
 
 
 class _Reader:

@@ -31,6 +31,7 @@ __all__ = [
     "orthogonalised",
     "schedule",
     "token_losses",
+    "translation_loss",
 ]
 
 
@@ -71,6 +72,28 @@ def next_token_loss(
         return losses.mean()
     counted = tokens[:, 1:] != ignore
     return losses.masked_fill(~counted, 0.0).sum() / counted.sum()
+
+
+def translation_loss(
+    logits: Float[Tensor, "B T V"],
+    batch: tuple[Tensor, Int[Tensor, "B T"], Tensor],
+    *,
+    ignore: int = 0,
+    smoothing: float = 0.1,
+) -> Float[Tensor, ""]:
+    """Mean loss of the targets in a batch (source, target, source lengths).
+
+    The loss mask leaves out targets equal to ``ignore``, the padding. With
+    ``smoothing`` ε the right token is asked for with 1 − ε + ε/V, each other
+    one with ε/V. Source: Szegedy et al. 2016, arXiv:1512.00567.
+    """
+    tokens = batch[1]
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1),
+        tokens[:, 1:].flatten(),
+        ignore_index=ignore,
+        label_smoothing=smoothing,
+    )
 
 
 @torch.no_grad()
@@ -471,8 +494,8 @@ def _cause(model: nn.Module, logits: Tensor, number: float, asked: dict) -> str:
 
 
 def _tokens(batch: Any) -> Tensor:
-    """What is counted as read: the tokens, or the last tensor of tokens of a tuple."""
-    return batch if isinstance(batch, Tensor) else batch[-1]
+    """What is counted as read: the tokens, or the last rows of tokens of a tuple."""
+    return batch if isinstance(batch, Tensor) else [t for t in batch if t.ndim > 1][-1]
 
 
 def _digest(batch: Any) -> int:
