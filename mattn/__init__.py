@@ -6,7 +6,7 @@ point down, and a test holds the modules to this drawing:
     5  audit · metrics
     4  generation · training · pretrained · plotting
     3  models · playground
-    2  attention · kernels
+    2  attention · kernels · embedding
     1  masks · softmax · cache · rotary
     0  data · checks · repro
 """

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mattn.attention import MultiHeadAttention
 from mattn.cache import KVCache
+from mattn.embedding import NGrams, embed
 from mattn.masks import Mask, causal, full, padding, window
 from mattn.rotary import RopeScaling, Rotary
 
@@ -64,10 +65,16 @@ class Config:
     dropout: float = 0.0
     """On the embeddings and on what each part adds, while training."""
     norm_eps: float = 1e-6
+    n_grams: int = 1
+    """Embeddings of the n-grams that end with a token, for n from 2 to this one,
+    are added to its own (:class:`mattn.embedding.NGrams`); 1: none."""
+    n_gram_rows: int = 16_384
+    """Rows of each table of n-grams, at most."""
 
     def __post_init__(self):
         sizes = ["n_symbols", "d_model", "n_layers", "n_heads"]
         options = ["n_kv_heads", "d_head", "d_hidden", "window", "context"]
+        options += ["n_grams", "n_gram_rows"]
         for name in sizes + [o for o in options if getattr(self, o) is not None]:
             value = getattr(self, name)
             _expect(
@@ -132,7 +139,10 @@ class Config:
         norms = (2 * self.n_layers + 1) * self.d_model
         qk_norms = 2 * self.n_layers * self.head_size if self.qk_norm else 0
         embedding = 0 if self.tied else self.n_symbols * self.d_model
-        return self.n_matrix_parameters + norms + qk_norms + embedding
+        n_rows, base = self.n_gram_rows, self.n_symbols + 1
+        n_rows = sum(min(n_rows, base**n) for n in range(2, self.n_grams + 1))
+        tables = n_rows * self.d_model
+        return self.n_matrix_parameters + norms + qk_norms + embedding + tables
 
     def flops_per_token(self, n_tokens: int) -> int:
         """Operations of a forward pass over ``n_tokens``, divided by ``n_tokens``.
@@ -283,6 +293,8 @@ class Decoder(Stack):
         self.embedding = nn.Embedding(V, C)
         # Tied, a row also reads a logit, which must not start with size √C.
         nn.init.normal_(self.embedding.weight, std=C**-0.5 if config.tied else 1.0)
+        n, n_rows = config.n_grams, config.n_gram_rows
+        self.n_grams = NGrams(V, C, n, n_rows) if n > 1 else None
         self.head = None if config.tied else nn.Linear(C, V, bias=False)
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=0 if config.zero_head else C**-0.5)
@@ -292,7 +304,7 @@ class Decoder(Stack):
         tokens: Int[Tensor, "B T"],
         *,
         mask: Mask | None = None,
-        cache: list[KVCache] | None = None,
+        cache: list | None = None,
         positions: Int[Tensor, "*rows T"] | None = None,
         context: Float[Tensor, "B S C"] | None = None,
         context_mask: Mask | None = None,
@@ -306,8 +318,13 @@ class Decoder(Stack):
         they follow what the cache holds. ``mask`` is a further rule for this
         batch (documents, padding). ``context``: see :class:`EncoderDecoder`.
         """
+        x = embed(self.embedding, tokens)
+        if self.n_grams is not None:
+            recent, cache = (cache[0], cache[1:]) if cache else (None, None)
+            rule = self.mask if mask is None else self.mask & mask
+            x = x + self.n_grams(tokens, rule, positions, recent)
         x = self.run(
-            _embed(self.embedding, tokens),
+            x,
             mask=mask,
             cache=cache,
             positions=positions,
@@ -316,10 +333,9 @@ class Decoder(Stack):
         )
         return F.linear(x, (self.head or self.embedding).weight)
 
-    def new_cache(
-        self, capacity: int | None = None, *, ring: bool = False
-    ) -> list[KVCache]:
-        """An empty cache for each layer, for ``capacity`` tokens.
+    def new_cache(self, capacity: int | None = None, *, ring: bool = False) -> list:
+        """An empty cache for each layer, for ``capacity`` tokens; that of n-grams
+        before them, if there are any.
 
         With ``ring=True`` and a window w in the configuration, each holds the
         last w tokens in constant memory, however many are read.
@@ -336,7 +352,8 @@ class Decoder(Stack):
             "new_cache: expected a capacity in tokens, as the configuration names "
             "no context; got None.",
         )
-        return [KVCache(capacity, ring=ring) for _ in self.blocks]
+        caches = [KVCache(capacity, ring=ring) for _ in self.blocks]
+        return [self.n_grams.new_cache(), *caches] if self.n_grams else caches
 
 
 class EncoderDecoder(nn.Module):
@@ -381,7 +398,7 @@ class EncoderDecoder(nn.Module):
         source_lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B S C"]:
         """The encoder's features, which cross-attention reads."""
-        x = _embed(self.source_embedding or self.decoder.embedding, source)
+        x = embed(self.source_embedding or self.decoder.embedding, source)
         return self.encoder.run(x, mask=_padding(source_lengths))
 
     def decode(
@@ -390,7 +407,7 @@ class EncoderDecoder(nn.Module):
         memory: Float[Tensor, "B S C"],
         source_lengths: Int[Tensor, " B"] | None = None,
         *,
-        cache: list[KVCache] | None = None,
+        cache: list | None = None,
         positions: Int[Tensor, "*rows T"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits, as :meth:`forward`; with a ``cache``, ``tokens`` are the new
@@ -404,26 +421,10 @@ class EncoderDecoder(nn.Module):
             context_mask=_padding(source_lengths),
         )
 
-    def new_cache(self, capacity: int, source_capacity: int) -> list[KVCache]:
+    def new_cache(self, capacity: int, source_capacity: int) -> list:
         """Empty caches: self-attention of each layer, then cross-attention of each."""
         cross = [KVCache(source_capacity) for _ in self.decoder.blocks]
         return self.decoder.new_cache(capacity) + cross
-
-
-def _embed(embedding: nn.Embedding, tokens: Int[Tensor, "B T"]) -> Tensor:
-    """Rows of the embedding, or an error that names the wrong token."""
-    _expect(
-        tokens.ndim == 2,
-        f"expected tokens of shape (B, T); got {tuple(tokens.shape)}. One sequence "
-        "is a batch of one: tokens[None].",
-    )
-    try:
-        return embedding(tokens)
-    except IndexError:
-        raise ValueError(
-            f"expected tokens from 0 to {embedding.num_embeddings - 1}; got "
-            f"{int(tokens.min())} to {int(tokens.max())}."
-        ) from None
 
 
 def _attention(config: Config, rotate: Rotary | None) -> MultiHeadAttention:
