@@ -2,7 +2,8 @@
 
 Rows are queries, downwards; columns are keys, their labels on top. A colour
 has one meaning everywhere and never stands alone: blocked cells are hatched,
-small grids print their values. Every function returns the figure.
+small grids print their values. Every ``show_…`` function returns the figure;
+:func:`~mattn.playground.playground` returns a widget.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from mattn.playground import playground
+
 __all__ = [
     "ALLOWED",
     "BLOCKED",
     "LEAK",
     "QUERY",
+    "playground",
     "show_attention",
     "show_curves",
     "show_decoder",

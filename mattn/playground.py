@@ -1,0 +1,198 @@
+"""The mask playground: a widget in which a reader changes a mask and looks.
+
+The page is drawn by ``playground.js``, which stands beside this module and
+does the same arithmetic; what a reader without scripts sees, a table of the
+weights, is computed here. Both make queries, keys and values of a sentence
+by one recipe, so that their numbers agree. Used in chapters 2 and 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mattn.attention import attention
+from mattn.masks import Mask, causal
+
+__all__ = ["Playground", "embed", "playground", "project", "script"]
+
+MAX_TOKENS = 10
+WIDTH = 4
+MAPS = {
+    "q": [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]],
+    "k": [[0, 1, 0, 0], [1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]],
+    "v": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, -1]],
+}
+"""The linear maps of chapters 3 and 4."""
+
+
+def embed(tokens: Sequence[str]) -> Float[Tensor, "T 4"]:
+    """An embedding for any token: a hash of its UTF-8 bytes (FNV-1a, 32 bits),
+    stirred once for each feature, which is one of −1.5, −1, …, 1.5.
+
+    >>> embed(["the", "cat", "the"])
+    tensor([[ 0.0000,  1.0000,  1.5000,  0.0000],
+            [-1.5000,  1.5000, -1.5000,  1.0000],
+            [ 0.0000,  1.0000,  1.5000,  0.0000]], dtype=torch.float64)
+    """
+    x = torch.zeros(len(tokens), WIDTH, dtype=torch.float64)
+    for i, token in enumerate(tokens):
+        h = 2166136261
+        for byte in token.encode():
+            h = (h ^ byte) * 16777619 % 2**32
+        for c in range(WIDTH):
+            h = (h ^ (h >> 15) ^ (c + 1)) * 2654435761 % 2**32
+            x[i, c] = ((h >> 16) % 7 - 3) / 2
+    return x
+
+
+def project(tokens: Sequence[str]) -> dict[str, Float[Tensor, "T 4"]]:
+    """Queries, keys and values of a sentence, as ``{"q": …, "k": …, "v": …}``."""
+    x = embed(tokens)
+    return {name: x @ torch.tensor(W, dtype=x.dtype) for name, W in MAPS.items()}
+
+
+def playground(
+    tokens: str | Sequence[str] = "the cat sat on the mat",
+    mask: Mask | Bool[Tensor, "T T"] = causal,
+    *,
+    q: Float[Tensor, "T D"] | None = None,
+    k: Float[Tensor, "T D"] | None = None,
+    v: Float[Tensor, "T Dv"] | None = None,
+    query: int | None = None,
+) -> Playground:
+    """A widget to change a mask in; a notebook shows it as the cell's value.
+
+    At most 10 ``tokens``, a text being split at spaces. Without ``q``, ``k``
+    and ``v`` the sentence can be edited; with them, all three, the numbers are
+    the caller's, rounded to six decimals. The row of ``query`` is worked out, by
+    default that of position 2 or of the last token.
+
+    >>> playground("a b c")
+    Playground('a b c', 6 of 9 cells allowed)
+    """
+    tokens = tuple(tokens.split() if isinstance(tokens, str) else tokens)
+    T = len(tokens)
+    if not 1 <= T <= MAX_TOKENS or not all(isinstance(t, str) for t in tokens):
+        raise ValueError(
+            f"playground: expected 1 to {MAX_TOKENS} tokens, each a str; got "
+            f"{tokens!r}. Take a part of the text: a larger map cannot be read."
+        )
+    given = {"q": q, "k": k, "v": v}
+    own = any(t is not None for t in given.values())
+    if own and not all(
+        isinstance(t, Tensor) and t.ndim == 2 and len(t) == T for t in given.values()
+    ):
+        shapes = ", ".join(
+            f"{name} {getattr(t, 'shape', None) and tuple(t.shape)}"
+            for name, t in given.items()
+        )
+        raise ValueError(
+            f"playground: expected q, k and v, all three tensors ({T}, features), one "
+            f"row a token; got {shapes}. Pick a batch row and a head first: q[0, 0]."
+        )
+    query = min(2, T - 1) if query is None else query
+    if not 0 <= query < T:
+        raise ValueError(
+            f"playground: expected a query position from 0 to {T - 1}; got {query}."
+        )
+    if own:
+        qkv = {n: t.detach().cpu().double().round(decimals=6) for n, t in given.items()}
+    else:
+        qkv = project(tokens)
+    if not all(t.isfinite().all() for t in qkv.values()):
+        raise ValueError(
+            "playground: expected finite q, k and v; got NaN or ∞ among them."
+        )
+    if isinstance(mask, Mask):
+        allowed = mask.matrix(T)
+        if allowed.ndim == 3 and len(allowed) == 1:
+            allowed = allowed[0]
+    else:
+        allowed = mask
+    if not isinstance(allowed, Tensor) or allowed.shape != (T, T):
+        shape = tuple(allowed.shape) if isinstance(allowed, Tensor) else type(allowed)
+        raise ValueError(
+            f"playground: expected a mask for one row of the batch, ({T}, {T}); "
+            f"got {shape}."
+        )
+    out, weights = attention(qkv["q"], qkv["k"], qkv["v"], allowed)
+    return Playground(tokens, allowed.cpu(), qkv, own, query, weights, out)
+
+
+@dataclass(frozen=True, eq=False)
+class Playground:
+    """What :func:`playground` returns: its numbers, and itself as HTML."""
+
+    tokens: tuple[str, ...]
+    allowed: Bool[Tensor, "T T"]
+    qkv: dict[str, Tensor]
+    own: bool
+    query: int
+    weights: Float[Tensor, "T T"]
+    out: Float[Tensor, "T Dv"]
+
+    def __repr__(self) -> str:
+        seen, T = int(self.allowed.sum()), len(self.tokens)
+        return f"Playground({' '.join(self.tokens)!r}, {seen} of {T * T} cells allowed)"
+
+    def _repr_html_(self) -> str:
+        rows = ["".join("01"[int(c)] for c in row) for row in self.allowed.tolist()]
+        config = {"tokens": self.tokens, "allowed": rows, "query": self.query}
+        if self.own:
+            config["own"] = {name: t.tolist() for name, t in self.qkv.items()}
+        text = json.dumps(config, ensure_ascii=False, separators=(",", ":"))
+        # The same widget has the same id wherever it is made.
+        name = "play-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+        return (
+            f'<div class="mattn-playground" id="{name}" '
+            f'data-config="{html.escape(text)}">\n{self._table()}</div>\n'
+            f"<script>\n{script()}</script>"
+        )
+
+    def _table(self) -> str:
+        """The weights, for readers without scripts."""
+        # The class is the one of pandas' tables: notebooks and themes know it.
+        names = [
+            f"{i} {html.escape(token, quote=False)}"
+            for i, token in enumerate(self.tokens)
+        ]
+        lines = [
+            '<table class="dataframe">',
+            "<caption>Attention weights: row = query, column = key, hatched = blocked. "
+            "With scripts this table is a playground in which the mask can be changed."
+            "</caption>",
+            '<thead><tr><th scope="col">query ↓ key →</th>'
+            + "".join(f'<th scope="col">{name}</th>' for name in names)
+            + '<th scope="col">sum</th></tr></thead>',
+            "<tbody>",
+        ]
+        hatched = (
+            "background: #D9D9D9 repeating-linear-gradient(-45deg, transparent 0 4px, "
+            "#A6A6A6 4px 5px); color: #000"
+        )
+        for i, name in enumerate(names):
+            cells = [
+                f"<td>{weight:.2f}</td>"
+                if self.allowed[i, j]
+                else f'<td style="{hatched}">–</td>'
+                for j, weight in enumerate(self.weights[i].tolist())
+            ]
+            total = f"<td>{self.weights[i].sum().item():.2f}</td>"
+            lines.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}{total}</tr>')
+        return "\n".join([*lines, "</tbody>", "</table>", ""])
+
+
+@cache
+def script() -> str:
+    """The program of the page, one file without dependencies."""
+    return Path(__file__).with_name("playground.js").read_text(encoding="utf-8")
