@@ -60,5 +60,5 @@ $(READY): requirements.txt constraints.txt pyproject.toml book/setup.sh
 # Always whole: a page that was not read again hides its warnings.
 $(BUILT): $(READY) $(PAGES)
 	@rm -rf _build
-	.venv/bin/jupyter-book build . -W -n --keep-going --all
+	.venv/bin/jupyter-book build . -W -n --keep-going --all -q
 	@touch $@

@@ -109,7 +109,9 @@ def test_page(browser, server: str, page_name: str, scheme: str) -> None:
         assert page.evaluate(CUT_OFF) == []
 
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function("() => document.documentElement.dataset.theme !== ''")
+        page.wait_for_function(
+            "() => document.documentElement.dataset.theme === 'dark'"
+        )
         for background, filtered in page.evaluate(PLATES):
             assert background == "rgb(255, 255, 255)"
             assert filtered == "none"
