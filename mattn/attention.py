@@ -8,6 +8,7 @@ are tested equal to it. Derived in chapters 1, 3 and 4.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mattn import softmax
 from mattn.cache import KVCache
-from mattn.masks import Causal, Mask, default_positions, full
+from mattn.masks import Causal, Full, Mask, default_positions, full
 
 __all__ = [
     "MultiHeadAttention",
@@ -144,23 +145,86 @@ def fused_attention(
 
     Chooses the cheapest arguments of ``scaled_dot_product_attention`` that
     mean the same as ``mask``, and keeps the rule for empty rows (output 0),
-    on which its back ends differ. ``H`` query heads may share ``Hkv`` key
-    heads when ``Hkv`` divides ``H`` (Ainslie et al. 2023, arXiv:2305.13245).
+    on which its back ends differ. On a CPU a rule is applied to some queries
+    at a time, with the keys that these may see: a window of w keys costs
+    T·w, not T². ``H`` query heads may share ``Hkv`` key heads when ``Hkv``
+    divides ``H`` (Ainslie et al. 2023, arXiv:2305.13245).
     """
     _check_sizes(q, k, v, grouped=True)
-    sdpa = functools.partial(
-        F.scaled_dot_product_attention, q, k, v, enable_gqa=q.shape[1] != k.shape[1]
-    )
     Tq, Tk = q.shape[-2], k.shape[-2]
-    if Tk == 0:  # every row is empty; the kernels do not agree on it
-        return q.new_zeros(*q.shape[:-1], v.shape[-1])
-    if mask is None or (isinstance(mask, Causal) and Tq == 1):
+    if mask is None or isinstance(mask, Full):
+        return _sdpa(q, k, v)
+    if isinstance(mask, Causal) and Tq in (1, Tk):  # is_causal is top-left aligned
+        return _sdpa(q, k, v, is_causal=Tq > 1)
+    a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
+    if not a_rule or not Tq * Tk:
+        return _sdpa(q, k, v, _allowed(mask, q, k))
+    mask._check_length(Tk)
+    # Small chunks leave out more keys; a GPU needs large ones to be busy.
+    chunk = min(max(Tq // 4, 64), 256) if q.device.type == "cpu" else Tq
+
+    def keys_of(start: int) -> tuple[int, int]:
+        first, last = Tk - Tq + start, min(Tk - Tq + start + chunk, Tk) - 1
+        lo, hi = mask.key_range(first, last, Tk)
+        lo = min(max(lo, 0), Tk - 1)
+        return lo, max(min(hi, Tk), lo + 1)  # at least one key, allowed or not
+
+    ranges = {start: keys_of(start) for start in range(0, Tq, chunk)}
+    groups = itertools.groupby(ranges, key=ranges.get)
+    firsts = {next(starts): keys for keys, starts in groups}
+    row_cuts = [*firsts, Tq]
+    key_cuts = sorted({0, Tk, *itertools.chain(*firsts.values())})
+    q_of, k_of, v_of = _part(q, row_cuts), _part(k, key_cuts), _part(v, key_cuts)
+    b = torch.arange(mask.batch or 1, device=q.device).view(-1, 1, 1, 1)
+    q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]
+    outs = []
+    for rows, keys in zip(itertools.pairwise(row_cuts), firsts.values(), strict=True):
+        k_positions = torch.arange(*keys, device=q.device)[None]
+        allowed = mask.allowed(b, q_positions[slice(*rows)], k_positions)
+        outs.append(_sdpa(q_of(*rows), k_of(*keys), v_of(*keys), allowed))
+    if len(outs) == 1:
+        return outs[0]
+    # Head after head of each token, as the kernel writes: merging copies nothing.
+    return torch.cat([out.transpose(1, 2) for out in outs], dim=1).transpose(1, 2)
+
+
+def _sdpa(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, is_causal=False
+) -> Tensor:
+    """PyTorch's kernel, with the rule for empty rows."""
+    grouped = q.shape[1] != k.shape[1]
+    if not q.shape[-2] * k.shape[-2]:  # no query, or every row empty
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+        return q @ k.mT @ v  # zeros; the fused kernels do not agree on it
+    sdpa = functools.partial(
+        F.scaled_dot_product_attention, q, k, v, is_causal=is_causal, enable_gqa=grouped
+    )
+    if allowed is None:
         return sdpa()
-    if isinstance(mask, Causal) and Tq == Tk:  # is_causal is top-left aligned
-        return sdpa(is_causal=True)
-    allowed = _allowed(mask, q, k)
-    empty = ~allowed.any(dim=-1, keepdim=True)
+    # Largest, then least: what any() and all() say of bools, but vectorised.
+    seen = allowed.view(torch.uint8).amax(dim=-1, keepdim=True)
+    if seen.min():
+        return sdpa(attn_mask=allowed)
+    empty = seen == 0
     return sdpa(attn_mask=allowed | empty).masked_fill(empty, 0.0)
+
+
+def _part(t: Tensor, cuts: Sequence[int]) -> Callable[[int, int], Tensor]:
+    """The positions of ``t`` from one cut to another.
+
+    The gradient of a slice is as large as the whole it was cut from: slices
+    would make the backward pass of a window quadratic in T. Parts are cut
+    once, put together as needed, and so are their gradients.
+    """
+    if not (t.requires_grad and torch.is_grad_enabled()):
+        return lambda start, stop: t[..., start:stop, :]
+    sizes = [b - a for a, b in itertools.pairwise(cuts)]
+    parts = t.split(sizes, dim=-2) if len(sizes) > 1 else (t,)
+    return lambda start, stop: _join(parts[cuts.index(start) : cuts.index(stop)])
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
 
 class MultiHeadAttention(nn.Module):

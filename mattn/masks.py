@@ -14,6 +14,7 @@ Derived in chapter 2.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -160,8 +161,7 @@ class Mask:
                 "cached ones included."
             )
 
-    def _render(self, q: Tensor, k: Tensor, *, expand: bool = True) -> Tensor:
-        """Without ``expand``, an axis on which the rule is constant has size 1."""
+    def _render(self, q: Tensor, k: Tensor) -> Tensor:
         q, k = q[..., :, None], k[..., None, :]  # (…, Tq, 1), (…, 1, Tk)
         b = torch.zeros(1, dtype=torch.long, device=q.device)
         if self.batch is not None:
@@ -176,8 +176,7 @@ class Mask:
                 f"query positions {tuple(q.shape[:-1])} and key positions {got_k}. "
                 "Build rule and positions from the same batch."
             ) from None
-        allowed = self.allowed(b, q, k)
-        return allowed.expand(*rows, q.shape[-2], k.shape[-1]) if expand else allowed
+        return self.allowed(b, q, k).expand(*rows, q.shape[-2], k.shape[-1])
 
     def __and__(self, other: Mask) -> Mask:
         return And(self, _rule(other))
@@ -299,6 +298,10 @@ class Padding(Mask):
         return (first[b] <= k) & (k < end[b])
 
     def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
+        return self._span
+
+    @functools.cached_property
+    def _span(self) -> tuple[int, int]:
         if not len(self.end):
             return 0, 0
         return int(self.first.min()), int(self.end.max())
