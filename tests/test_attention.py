@@ -414,6 +414,27 @@ def test_no_tensor_grows_with_the_square_of_the_length(kind):
     assert watch.largest == 2 * 128 * 128
 
 
+def kept_for_backward(form, T: int) -> int:
+    """Numbers that the forward pass keeps, each memory counted once."""
+    memory = {}
+
+    def pack(t):
+        memory[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    inputs = random_qkv((2, 1), T, T, 2, 3, grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        form(*inputs, causal)
+    return sum(memory.values()) // 8
+
+
+def test_what_is_kept_for_the_backward_pass_does_not_either():
+    few, many = (kept_for_backward(blocks_of(8), T) for T in (64, 128))
+    assert many <= 2 * few
+    few, many = (kept_for_backward(dense, T) for T in (64, 128))
+    assert many > 3 * few  # the count does see matrices of weights
+
+
 @pytest.mark.parametrize(
     ("mask", "visited"),
     [
