@@ -74,7 +74,7 @@ def write_front_door(app: Sphinx, exception: Exception | None) -> None:
         '<meta charset="utf-8" />\n'
         f'<meta name="description" content="{title}: the first page" />\n'
         f'<meta http-equiv="refresh" content="0; url={target}" />\n'
-        '<link rel="icon" href="_static/favicon.svg" />\n'
+        '<link rel="icon" href="data:," />\n'
         f"<title>{title} — {app.config.html_title}</title>\n</head>\n"
         f'<body><p><a href="{target}">{title}</a></p></body>\n</html>\n'
     )
