@@ -2,6 +2,7 @@
 
 from mattn.data.corpora import DataMissing, multi30k, real_text, tiny_shakespeare
 from mattn.data.markov import MarkovSource
+from mattn.data.pairs import BytePairs, Words, pair_batches
 from mattn.data.stories import Grammar, stories
 from mattn.data.tokens import (
     Characters,
@@ -10,18 +11,25 @@ from mattn.data.tokens import (
     story_batches,
     windows,
 )
+from mattn.data.translation import Pair, split_pairs, translation_grammar
 
 __all__ = [
+    "BytePairs",
     "Characters",
     "DataMissing",
     "Grammar",
     "MarkovSource",
+    "Pair",
+    "Words",
     "multi30k",
     "padded",
+    "pair_batches",
     "random_windows",
     "real_text",
+    "split_pairs",
     "stories",
     "story_batches",
     "tiny_shakespeare",
+    "translation_grammar",
     "windows",
 ]

@@ -1,0 +1,168 @@
+"""Numbers, dates and years in English and Chinese words.
+
+Chinese has more than one right way to say some numbers; these conventions
+choose one. Used in chapter 8.
+
+* Tens of thousands are counted in 万; zeros inside a number are one 零,
+  zeros at its end are silent: 10,050 is 一万零五十.
+* Ten to nineteen begin with 十; inside a larger number they are 一十:
+  十五, but 一百一十五.
+* Two is 二; but 两 where the number begins with 两千 or 两万, and where it
+  counts alone before a measure word: 二百, 两千, 两万, 一万二千, 两本书.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "MONTHS",
+    "WEEKDAYS",
+    "chinese_date",
+    "chinese_number",
+    "english_number",
+    "english_ordinal",
+    "english_year",
+]
+
+LARGEST = 99_999
+DIGITS = "零一二三四五六七八九"
+MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+WEEKDAYS = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+]
+
+_SMALL = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ORDINAL = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+    "twenty": "twentieth",
+    "thirty": "thirtieth",
+}
+
+
+def english_number(n: int) -> list[str]:
+    """The words of 0 … 99,999: 305 is "three hundred and five".
+
+    Hyphens are left out: 23 is ["twenty", "three"].
+    """
+    _check(n)
+    if n < 20:
+        return [_SMALL[n]]
+    if n < 100:
+        return [_TENS[n // 10 - 2], *english_number(n % 10)[: n % 10]]
+    unit, name = (1000, "thousand") if n >= 1000 else (100, "hundred")
+    out, rest = [*english_number(n // unit), name], n % unit
+    if rest:
+        out += ["and"] * (rest < 100) + english_number(rest)
+    return out
+
+
+def english_ordinal(n: int) -> list[str]:
+    """1 … 99 as an ordinal: 23 is ["twenty", "third"]."""
+    *first, last = english_number(n)
+    return [*first, _ORDINAL.get(last, last + "th")]
+
+
+def english_year(n: int) -> list[str]:
+    """A year in two halves: 1984 is "nineteen eighty four"."""
+    if n % 100 < 10:
+        raise ValueError(f"expected a year that ends in 10 to 99; got {n}.")
+    return english_number(n // 100) + english_number(n % 100)
+
+
+def chinese_number(n: int, *, before: Literal["", "measure"] = "") -> str:
+    """The characters of 0 … 99,999; 2 is 两 before a measure word.
+
+    >>> chinese_number(20_305), chinese_number(2, before="measure")
+    ('两万零三百零五', '两')
+    """
+    _check(n)
+    if n == 2 and before == "measure":
+        return "两"
+    if n < 10:
+        return DIGITS[n]
+    out = ""
+    gap = False  # zeros since the last digit that was said
+    for unit, name in ((10_000, "万"), (1000, "千"), (100, "百"), (10, "十"), (1, "")):
+        digit = n // unit % 10
+        if digit == 0:
+            gap = out != ""
+            continue
+        if gap:
+            out += "零"
+        gap = False
+        if digit == 2 and out == "" and unit >= 1000:
+            out += "两" + name
+        elif digit == 1 and out == "" and unit == 10:
+            out += name
+        else:
+            out += DIGITS[digit] + name
+    return out
+
+
+def chinese_date(
+    year: int | None, month: int, day: int, weekday: int | None = None
+) -> list[str]:
+    """Year, month, day, weekday; a year is read digit by digit, its 0 written 〇.
+
+    ``weekday``: 0 is Monday. Months and days count 1, 2, …: 二月二日.
+    """
+    out = []
+    if year is not None:
+        out += [*("〇" if c == "0" else DIGITS[int(c)] for c in str(year)), "年"]
+    out += [*chinese_number(month), "月", *chinese_number(day), "日"]
+    if weekday is not None:
+        out += ["星期", "一二三四五六日"[weekday]]
+    return out
+
+
+def _check(n: int) -> None:
+    if not 0 <= n <= LARGEST:
+        raise ValueError(f"expected a number from 0 to {LARGEST:,}; got {n:,}.")
