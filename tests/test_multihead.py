@@ -41,6 +41,16 @@ def rotate(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
+def squared() -> torch.nn.Module:
+    """A stand-in for the normalisation of queries and keys."""
+
+    class Squared(torch.nn.Module):
+        def forward(self, x):
+            return x**2
+
+    return Squared()
+
+
 def inputs(B=2, T=7, C=10) -> torch.Tensor:
     return torch.randn(B, T, C, dtype=torch.float64)
 
@@ -68,6 +78,26 @@ def test_equals_its_definition_head_by_head(kind, n_kv_heads):
         own = slice(4 * h, 4 * h + 4), slice(4 * shared, 4 * shared + 4)
         heads.append(attention(q[..., own[0]], k[..., own[1]], v[..., own[1]], mask)[0])
     close(layer(x, mask), layer.output(torch.cat(heads, dim=-1)))
+
+
+def test_queries_and_keys_are_normalised_then_rotated_and_values_are_not():
+    layer = MultiHeadAttention(10, 6, d_head=4, rotate=rotate, norm=squared).double()
+    x, positions = inputs(), torch.arange(7)
+    q, k, v = (split_heads(f(x), 6) for f in (layer.query, layer.key, layer.value))
+    q, k = (rotate(t**2, positions) for t in (q, k))
+    out, _ = attention(q, k, v, causal)
+    close(layer(x, causal), layer.output(merge_heads(out)))
+    # Only differences of positions count.
+    close(layer(x, causal, positions=positions + 5), layer(x, causal))
+
+
+def test_the_keys_of_a_context_are_normalised_too():
+    layer = MultiHeadAttention(10, 6, d_head=4, norm=squared).double()
+    x, context = inputs(T=4), inputs(T=9)
+    q = split_heads(layer.query(x), 6)
+    k, v = (split_heads(f(context), 6) for f in (layer.key, layer.value))
+    out, _ = attention(q**2, k**2, v)
+    close(layer(x, context=context), layer.output(merge_heads(out)))
 
 
 def test_grouped_query_equals_repeated_key_heads():
