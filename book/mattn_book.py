@@ -1,5 +1,8 @@
 """What Jupyter Book leaves out of a page: its description; a complete front door.
 
+And what it should not repeat: the script of the playground, which every output
+brings along so that a lone notebook has it, is one file in the book.
+
 The description of a page is ``mattn: {description: ...}`` in the metadata of
 its notebook (in a ``.md`` page: ``description`` in its front matter), or else
 the first paragraph.
@@ -9,12 +12,16 @@ from __future__ import annotations
 
 import html
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
+SCRIPT = Path(__file__).resolve().parent.parent / "mattn" / "playground.js"
+INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
 LONGEST = 200  # characters; search engines show about 160
 GENERATED = {
     "genindex": "Every function and class of the package mattn, from A to Z.",
@@ -63,6 +70,23 @@ def describe(
     context["metatags"] = context.get("metatags", "") + tag
 
 
+def share_script(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Put the one file in place of every copy of the playground's script."""
+    first, *others = INLINE.split(context.get("body", ""))
+    if others:
+        address = context["pathto"](f"_static/{SCRIPT.name}", 1)
+        linked = f'<script src="{address}"></script>'
+        context["body"] = linked.join([first, "".join(others)])
+
+
+def copy_script(app: Sphinx, exception: Exception | None) -> None:
+    """The one file itself."""
+    if exception is None and app.builder.name == "html":
+        shutil.copyfile(SCRIPT, Path(app.outdir, "_static", SCRIPT.name))
+
+
 def write_front_door(app: Sphinx, exception: Exception | None) -> None:
     """The ``index.html`` at the top: a whole page that leads to the first one."""
     if exception is not None or app.builder.name != "html":
@@ -83,5 +107,7 @@ def write_front_door(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", describe)
+    app.connect("html-page-context", share_script)
+    app.connect("build-finished", copy_script)
     app.connect("build-finished", write_front_door, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -400,7 +400,8 @@ th.changed b { background: var(--leak); color: #000; border-radius: 2px;
   width: calc(var(--share) * (100% - 0.3rem)); background: var(--allowed); opacity: 0.3;
   border-radius: 2px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .steps td.share span { position: relative; }
-.out { margin-top: 0.5rem; }
+.out { margin-top: 0.5rem; font-size: 0.875rem; }
+.out span { display: inline-block; }
 .note { margin-top: 0.5rem; max-width: 38rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 .bar { background: var(--wash); border-bottom: 1px solid var(--line); padding-top: 0;
@@ -452,7 +453,7 @@ details > div { margin-top: 0.7rem; }
     <div><fieldset class="presets"><legend>Mask</legend><div class="pills"></div></fieldset>
     <label class="number"><span class="label"></span><input type="number" min="1"></label></div>
     <div><fieldset class="views"><legend>Show</legend><div class="pills"></div></fieldset>
-    <label class="heat"><span class="label">Temperature <output></output></span><input
+    <label class="heat"><span class="label">Temperature <span class="now"></span></span><input
       type="range" min="0.2" max="4" step="0.1"></label>
     <label class="switch"><input type="checkbox">zero after softmax</label></div>
   </div>
@@ -757,7 +758,7 @@ details > div { margin-top: 0.7rem; }
       $(".switch input").checked = state.late;
       $(".heat input").value = state.temperature;
       $(".heat input").setAttribute("aria-valuetext", state.temperature.toFixed(1));
-      $(".heat output").textContent = state.temperature.toFixed(1);
+      $(".now").textContent = state.temperature.toFixed(1);
       const [what] = NUMBERS[state.preset] ?? [];
       $(".number").hidden = !what;
       $(".number .label").textContent = what ?? "";
@@ -768,7 +769,7 @@ details > div { margin-top: 0.7rem; }
       $(".rule span").textContent =
         state.flips.length ? `, ${several(state.flips.length, "cell")} changed` : "";
       grid.caption.replaceChildren(SAYS[state.view], element("span", { className: "hint" },
-        " Click a cell, or use arrow keys and space, to allow or block it."));
+        " Click a cell, or press space on it, to change it."));
 
       const limit = Math.max(1e-9, ...rows.flatMap((row, i) =>
         row.scores.filter((_, j) => allowed[i][j]).map(Math.abs)));
@@ -834,18 +835,19 @@ details > div { margin-top: 0.7rem; }
       const row = state.step > 0 ? steps[i] : rows[i];
       const seen = range(row.scores.length);
       const label = (j) => `${j} ${state.tokens[j]}`;
-      const title = `Query ${name(i)}, worked out`;
-      const bar = (value) => element("span", {}, number(value, 3));
-      const score = `score q·k / √${(own ?? { q: [range(WIDTH)] }).q[0].length}` +
+      const title = `Query ${name(i)}, worked out: score = q·k / √` +
+        `${(own ?? { q: [range(WIDTH)] }).q[0].length}` +
         (state.temperature === 1 ? "" : ` / ${state.temperature.toFixed(1)}`);
+      const heads = ["exp(·\u00a0−\u00a0max)", "÷\u00a0sum"];
+      const bar = (value) => element("span", {}, number(value, 3));
       const out = element("p", { className: "out" },
-        `Output, Σ weight · value: ${vector(row.out)}`);
+        "Output, Σ weight · value: ", element("span", {}, vector(row.out)));
       let made;
       const notes = [];
       if (!seen.some((j) => allowed[i][j]) && !state.late) {
         const policies = emptyRow(row.scores);
-        made = table("steps", `${title}: an empty row, four answers`,
-          ["key", "score", "−∞", "−10⁹ filled in", "−10⁴ added", "mattn"],
+        made = table("steps", `Query ${name(i)}: an empty row, four answers`,
+          ["key", "score", "−∞", "−10⁹ filled", "−10⁴ added", "mattn"],
           seen.map((j) => [label(j), number(row.scores[j], 2),
             ...Object.values(policies).map((weights) => number(weights[j], 2))]),
           [["sum", "", ...Object.values(policies).map((weights) => number(sum(weights), 2))]]);
@@ -853,15 +855,15 @@ details > div { margin-top: 0.7rem; }
           "the same weight. −10⁴ added to every score cancels: as if there were no mask. mattn " +
           "gives weights and output of exactly 0.");
       } else if (state.late) {
-        made = table("steps", title, ["key", score, "exp(· − max)", "÷ sum", "then mask"],
+        made = table("steps", title, ["key", "score", ...heads, "×\u00a0mask"],
           seen.map((j) => [label(j), number(row.scores[j], 3), number(row.exp[j], 3),
             number(row.shares[j], 3), bar(row.weights[j])]),
           [["sum", "", number(row.total, 3), number(sum(row.shares), 3),
             number(sum(row.weights), 3)]]);
         notes.push("The wrong order: blocked scores are in the sum, so the weights that are " +
-          "left need not sum to 1, and every output depends on every key.");
+          "left need not sum to 1, and each of them depends on every key.");
       } else {
-        made = table("steps", title, ["key", score, "+ mask", "exp(· − max)", "÷ sum"],
+        made = table("steps", title, ["key", "score", "+\u00a0mask", ...heads],
           seen.map((j) => [label(j), number(row.scores[j], 3),
             allowed[i][j] ? number(row.scores[j], 3) : "−∞", number(row.exp[j], 3),
             bar(row.weights[j])]),

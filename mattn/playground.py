@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -63,11 +64,11 @@ def project(tokens: Sequence[str]) -> dict[str, Float[Tensor, "T 4"]]:
 
 def playground(
     tokens: str | Sequence[str] = "the cat sat on the mat",
-    mask: Mask | Bool[Tensor, "T T"] = causal,
+    mask: Mask | Bool[Tensor, "T T"] | Bool[np.ndarray, "T T"] = causal,
     *,
-    q: Float[Tensor, "T D"] | None = None,
-    k: Float[Tensor, "T D"] | None = None,
-    v: Float[Tensor, "T Dv"] | None = None,
+    q: Float[Tensor, "T D"] | Float[np.ndarray, "T D"] | None = None,
+    k: Float[Tensor, "T D"] | Float[np.ndarray, "T D"] | None = None,
+    v: Float[Tensor, "T Dv"] | Float[np.ndarray, "T Dv"] | None = None,
     query: int | None = None,
 ) -> Playground:
     """A widget to change a mask in; a notebook shows it as the cell's value.
@@ -87,46 +88,55 @@ def playground(
             f"playground: expected 1 to {MAX_TOKENS} tokens, each a str; got "
             f"{tokens!r}. Take a part of the text: a larger map cannot be read."
         )
-    given = {"q": q, "k": k, "v": v}
-    own = any(t is not None for t in given.values())
-    if own and not all(
-        isinstance(t, Tensor) and t.ndim == 2 and len(t) == T for t in given.values()
-    ):
-        shapes = ", ".join(
-            f"{name} {getattr(t, 'shape', None) and tuple(t.shape)}"
-            for name, t in given.items()
-        )
-        raise ValueError(
-            f"playground: expected q, k and v, all three tensors ({T}, features), one "
-            f"row a token; got {shapes}. Pick a batch row and a head first: q[0, 0]."
-        )
     query = min(2, T - 1) if query is None else query
     if not 0 <= query < T:
         raise ValueError(
             f"playground: expected a query position from 0 to {T - 1}; got {query}."
         )
-    if own:
-        qkv = {n: t.detach().cpu().double().round(decimals=6) for n, t in given.items()}
-    else:
-        qkv = project(tokens)
-    if not all(t.isfinite().all() for t in qkv.values()):
+    own = not q is k is v is None
+    qkv = _rows({"q": q, "k": k, "v": v}, T) if own else project(tokens)
+    allowed = _one_row(mask, T)
+    out, weights = attention(qkv["q"], qkv["k"], qkv["v"], allowed)
+    return Playground(tokens, allowed, qkv, own, query, weights, out)
+
+
+def _rows(given: dict, T: int) -> dict[str, Tensor]:
+    """The caller's q, k and v, rounded so that stored outputs compare."""
+    rows = {
+        name: t if t is None else torch.as_tensor(t).detach().cpu().double()
+        for name, t in given.items()
+    }
+    if not all(
+        t is not None and t.ndim == 2 and len(t) == T and t.numel()
+        for t in rows.values()
+    ):
+        got = ", ".join(
+            f"{name} {t if t is None else tuple(t.shape)}" for name, t in rows.items()
+        )
+        raise ValueError(
+            f"playground: expected q, k and v, all three of shape ({T}, features), one "
+            f"row a token; got {got}. Pick a batch row and a head first: q[0, 0]."
+        )
+    if not all(t.isfinite().all() for t in rows.values()):
         raise ValueError(
             "playground: expected finite q, k and v; got NaN or ∞ among them."
         )
+    return {name: t.round(decimals=6) for name, t in rows.items()}
+
+
+def _one_row(mask: object, T: int) -> Tensor:
+    """The mask as a matrix (T, T): of a rule for a batch, if it has one row."""
     if isinstance(mask, Mask):
         allowed = mask.matrix(T)
-        if allowed.ndim == 3 and len(allowed) == 1:
-            allowed = allowed[0]
+        allowed = allowed[0] if allowed.shape == (1, T, T) else allowed
     else:
-        allowed = mask
-    if not isinstance(allowed, Tensor) or allowed.shape != (T, T):
-        shape = tuple(allowed.shape) if isinstance(allowed, Tensor) else type(allowed)
+        allowed = torch.as_tensor(mask).cpu()
+    if allowed.dtype != torch.bool or allowed.shape != (T, T):
         raise ValueError(
-            f"playground: expected a mask for one row of the batch, ({T}, {T}); "
-            f"got {shape}."
+            f"playground: expected a mask for one sequence, bool (True = may attend) "
+            f"of shape ({T}, {T}); got {allowed.dtype} {tuple(allowed.shape)}."
         )
-    out, weights = attention(qkv["q"], qkv["k"], qkv["v"], allowed)
-    return Playground(tokens, allowed.cpu(), qkv, own, query, weights, out)
+    return allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +187,8 @@ class Playground:
             "<tbody>",
         ]
         hatched = (
-            "background: #D9D9D9 repeating-linear-gradient(-45deg, transparent 0 4px, "
-            "#A6A6A6 4px 5px); color: #000"
+            "text-align: center; color: #000; background: #D9D9D9 "
+            "repeating-linear-gradient(-45deg, transparent 0 4px, #A6A6A6 4px 5px)"
         )
         for i, name in enumerate(names):
             cells = [

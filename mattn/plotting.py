@@ -3,7 +3,7 @@
 Rows are queries, downwards; columns are keys, their labels on top. A colour
 has one meaning everywhere and never stands alone: blocked cells are hatched,
 small grids print their values. Every ``show_…`` function returns the figure;
-:func:`~mattn.playground.playground` returns a widget.
+``playground`` returns a widget.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ NUMBER = r"[+−-]?\d+(?:[.,]\d+)*(?:e[+−-]?\d+)?"
 BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 # A bold number, perhaps with a unit: **1.284**, **≈ 3 %**, **1.284 nats**.
 BOLD_NUMBER = re.compile(rf"[≈~<>≤≥=]?\s*({NUMBER})(?:\s*[%×])?(?:\s+[^\W\d]\w*)?")
+SCRIPT = re.compile(r"<script>.*?</script>", re.DOTALL)
 SLUG = re.compile(r"\S*")
 FILE = re.compile(r"\.(?:png|svg|jpe?g|gif|webp)\b|[\\/]\w+[\\/]", re.IGNORECASE)
 
@@ -87,13 +88,13 @@ def where(cell: NotebookNode) -> str:
 
 
 def text_of(output: NotebookNode) -> str:
-    """All text of one output, whatever its form."""
+    """All text of one output, whatever its form; a script is no output."""
     if output.output_type == "stream":
         return output.text
     if output.output_type == "error":
         return "\n".join([output.ename, output.evalue, *output.traceback])
     return "\n".join(
-        value if isinstance(value, str) else str(value)
+        SCRIPT.sub("", value if isinstance(value, str) else str(value))
         for kind, value in output.data.items()
         if not kind.startswith("image/") or kind == "image/svg+xml"
     )

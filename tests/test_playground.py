@@ -463,6 +463,8 @@ def test_own_matrices_are_taken_and_rounded():
     out, weights = attention(q, k, v, causal)
     same(made.out, out)
     same(made.weights, weights)
+    arrays = playground("a b c d", causal.matrix(4).numpy(), q=q.numpy(), k=k, v=v)
+    assert arrays._repr_html_() == made._repr_html_()
     own = config(q=q, k=k, v=v)["own"]
     assert all(round(x, 6) == x for row in own["q"] for x in row)
 
@@ -473,12 +475,15 @@ def test_own_matrices_are_taken_and_rounded():
         ({"tokens": ""}, "expected 1 to 10 tokens"),
         ({"tokens": "a " * 11}, "expected 1 to 10 tokens"),
         ({"tokens": "a b", "query": 2}, "expected a query position from 0 to 1"),
-        ({"tokens": "a b", "q": torch.zeros(2, 4)}, "all three tensors (2, features)"),
+        ({"tokens": "a b", "q": torch.zeros(2, 4)}, "all three of shape (2, features)"),
         (
             {"tokens": "a b", **dict.fromkeys("qkv", torch.full((2, 4), torch.nan))},
             "expected finite",
         ),
-        ({"tokens": "a b", "mask": padding([1, 2])}, "one row of the batch, (2, 2)"),
+        (
+            {"tokens": "a b", "mask": padding([1, 2])},
+            "of shape (2, 2); got torch.bool (2, 2, 2)",
+        ),
     ],
 )
 def test_errors_say_what_was_expected(arguments, message):
