@@ -103,9 +103,9 @@ def test_reorder_with_positions_common_to_all_rows():
 
 def test_no_gradient_flows_through_what_is_kept():
     k, v, positions = tokens(0, 1)
-    k.requires_grad_()
+    k.requires_grad_(), v.requires_grad_()
     cache = KVCache(4)
-    cache.extend(k * 2, v, positions)
+    cache.extend(k * 2, v * 2, positions)
     assert not any(t.requires_grad for t in cache.contents())
 
 

@@ -126,6 +126,11 @@ def test_influence_of_tokens():
     assert influence(lambda t: t, torch.tensor([1]), n_symbols=2).item()
 
 
+def test_one_try_that_shows_a_link_is_enough():
+    out = influence(lambda t: t == 3, torch.zeros(10).long(), n_symbols=4, n_tries=40)
+    assert torch.equal(out, torch.eye(10).bool())
+
+
 def test_influence_takes_nan_for_what_it_is():
     def nowhere(x):
         return torch.full_like(x, torch.nan)
