@@ -106,7 +106,7 @@ class NGram:
         """Nats per token over all ``rows``, the first ``skip`` of each not scored."""
         sums = [-sum(self.log_probs(row)[skip:]) for row in rows]
         counts = [len(row) - skip for row in rows]
-        return _ratio(torch.tensor(sums), torch.tensor(counts))
+        return _ratio(torch.tensor(sums, dtype=torch.float64), torch.tensor(counts))
 
     def _p(self, row: list[int], t: int) -> float:
         p = 1.0 / self.n_symbols
