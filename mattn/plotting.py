@@ -141,6 +141,7 @@ def show_weights(
     tokens: Sequence[str] | None = None,
     *,
     allowed: Tensor | np.ndarray | None = None,
+    keys: Sequence[str] | None = None,
     query: int | None = None,
     title: str | None = None,
     ax: Axes | None = None,
@@ -148,12 +149,20 @@ def show_weights(
     """Attention weights ``(Tq, Tk)`` from 0 (dark) to 1 (bright).
 
     Cells that ``allowed`` blocks are grey and hatched, so that "blocked"
-    never looks like "small"; without it, exact zeros are.
+    never looks like "small"; without it, exact zeros are. ``keys`` are the
+    tokens of the keys where they are not those of the queries
+    (cross-attention).
     """
     weights = _array(weights)
     visible = weights != 0 if allowed is None else _array(allowed).astype(bool)
     colours = plt.get_cmap("cividis")(weights)
-    figure = _values(ax, weights, colours, visible, tokens, title)
+    own = tokens if keys is None else None
+    figure = _values(ax, weights, colours, visible, own, title)
+    if keys is not None:
+        cross = figure.axes[-1] if ax is None else ax
+        cross.set_xticks(range(len(keys)), keys, rotation=45, ha="left")
+        if tokens is not None:
+            cross.set_yticks(range(len(tokens)), tokens)
     _outline(figure.axes[-1] if ax is None else ax, query, weights.shape[1])
     return figure
 
