@@ -13,67 +13,37 @@ choose one. Used in chapter 8.
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 __all__ = [
     "MONTHS",
     "WEEKDAYS",
-    "chinese_date",
     "chinese_number",
     "english_number",
     "english_ordinal",
     "english_year",
+    "numbers_in_english",
 ]
 
 LARGEST = 99_999
 DIGITS = "零一二三四五六七八九"
 MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
 ]
 WEEKDAYS = [
-    "monday",
-    "tuesday",
-    "wednesday",
-    "thursday",
-    "friday",
-    "saturday",
-    "sunday",
+    *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
 ]
 
 _SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+    *("seventeen", "eighteen", "nineteen"),
 ]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_TENS = [
+    *("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"),
+]
 _ORDINAL = {
     "one": "first",
     "two": "second",
@@ -96,12 +66,19 @@ def english_number(n: int) -> list[str]:
     if n < 20:
         return [_SMALL[n]]
     if n < 100:
-        return [_TENS[n // 10 - 2], *english_number(n % 10)[: n % 10]]
+        last = english_number(n % 10) if n % 10 else []
+        return [_TENS[n // 10 - 2], *last]
     unit, name = (1000, "thousand") if n >= 1000 else (100, "hundred")
     out, rest = [*english_number(n // unit), name], n % unit
     if rest:
         out += ["and"] * (rest < 100) + english_number(rest)
     return out
+
+
+@functools.cache
+def numbers_in_english() -> dict[tuple[str, ...], int]:
+    """All of :func:`english_number`, the other way."""
+    return {tuple(english_number(n)): n for n in range(LARGEST + 1)}
 
 
 def english_ordinal(n: int) -> list[str]:
@@ -144,22 +121,6 @@ def chinese_number(n: int, *, before: Literal["", "measure"] = "") -> str:
             out += name
         else:
             out += DIGITS[digit] + name
-    return out
-
-
-def chinese_date(
-    year: int | None, month: int, day: int, weekday: int | None = None
-) -> list[str]:
-    """Year, month, day, weekday; a year is read digit by digit, its 0 written 〇.
-
-    ``weekday``: 0 is Monday. Months and days count 1, 2, …: 二月二日.
-    """
-    out = []
-    if year is not None:
-        out += [*("〇" if c == "0" else DIGITS[int(c)] for c in str(year)), "年"]
-    out += [*chinese_number(month), "月", *chinese_number(day), "日"]
-    if weekday is not None:
-        out += ["星期", "一二三四五六日"[weekday]]
     return out
 
 

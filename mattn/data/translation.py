@@ -41,6 +41,7 @@ from mattn.data.numerals import (
     english_number,
     english_ordinal,
     english_year,
+    numbers_in_english,
 )
 
 __all__ = [
@@ -164,6 +165,7 @@ class TranslationGrammar:
 
     def __init__(self, rules: dict[str, Sequence[Rule]]):
         self.rules = rules
+        self._first: dict[str, dict[str, list[Rule]]] = {}
         self._cumulative = {
             symbol: list(itertools.accumulate(rule.weight for rule in options))
             for symbol, options in rules.items()
@@ -216,6 +218,83 @@ class TranslationGrammar:
                 found.setdefault(rule.english[0], "".join(rule.measure + rule.chinese))
         found.setdefault("an", found["a"])
         return found
+
+    def pair(self, text: str) -> Pair:
+        """The one pair whose English is ``text``.
+
+        Raises ``ValueError`` for an empty sentence, for unknown words, which it
+        names, and for what is no sentence of the grammar.
+
+        >>> translation_grammar().pair("They bought two cars.").translation
+        '他们买了两辆汽车。'
+        """
+        words = english_words(text)
+        if not words:
+            raise ValueError("expected an English sentence; got an empty one.")
+        known = set(self.english_vocabulary)
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            raise ValueError(f"expected words of the grammar; got {unknown[:5]}.")
+        found = self.parses(words)
+        if not found:
+            raise ValueError(
+                f"not a sentence of this grammar: {text!r}. A sentence ends with a "
+                "full stop or a question mark; see the book's examples."
+            )
+        return _pair(found[0])
+
+    def parses(self, words: Sequence[str]) -> list[Node]:
+        """All derivations of an English sentence: one, or none."""
+        words = ["a" if word == "an" else word for word in words]
+
+        @functools.cache
+        def spans(symbol: str, i: int) -> list[tuple[int, Node]]:
+            out: list[tuple[int, Node]] = []
+            options = self.rules[symbol]
+            if isinstance(options, _Numbers):
+                for j in range(i + 1, min(i + 10, len(words)) + 1):
+                    n = numbers_in_english().get(tuple(words[i:j]))
+                    if n is not None and n in options:
+                        out.append((j, Node(symbol, _number_rule(n), {})))
+                return out
+            word = words[i] if i < len(words) else ""
+            for rule in self._by_first_word(symbol).get(word, ()):
+                found: list[tuple[int, dict[str, Node]]] = [(i, {})]
+                for item in rule.english:
+                    if item.startswith("$"):
+                        found = [
+                            (end, {**children, item[1:]: node})
+                            for j, children in found
+                            for end, node in spans(item[1:], j)
+                        ]
+                    else:
+                        found = [
+                            (j + 1, children)
+                            for j, children in found
+                            if j < len(words) and words[j] == item
+                        ]
+                out += [(j, Node(symbol, rule, children)) for j, children in found]
+            return out
+
+        return [node for end, node in spans("START", 0) if end == len(words)]
+
+    def _by_first_word(self, symbol: str) -> dict[str, list[Rule]]:
+        """The rules of a symbol by the English word they can begin with."""
+        if symbol not in self._first:
+            found: dict[str, list[Rule]] = {}
+            for rule in self.rules[symbol]:
+                item = rule.english[0]
+                options = self.rules.get(item[1:]) if item.startswith("$") else None
+                if isinstance(options, _Numbers):
+                    begins = {words[0] for words in numbers_in_english()}
+                elif options is not None:
+                    begins = set(self._by_first_word(item[1:]))
+                else:
+                    begins = {item}
+                for word in begins:
+                    found.setdefault(word, []).append(rule)
+            self._first[symbol] = found
+        return self._first[symbol]
 
     def _all(self) -> Iterator[Rule]:
         for options in self.rules.values():
@@ -575,6 +654,11 @@ _MANY_EXIST = [
 ]
 
 
+def _each(words: str) -> list[str]:
+    """The words, each once: lists of nouns overlap."""
+    return list(dict.fromkeys(words.split()))
+
+
 _YEARS = (*range(1910, 2000), *range(2010, 2025))
 
 # ---------------------------------------------------------------- the rules
@@ -598,6 +682,9 @@ class _Numbers(Sequence):
         if not 0 <= i < len(self):
             raise IndexError(i)
         return _number_rule(self.first + i)
+
+    def __contains__(self, n: object) -> bool:
+        return isinstance(n, int) and self.first <= n <= self.last
 
     def draw(self, uniform: Iterator[float]) -> Rule:
         n_digits = 1 + int(next(uniform) * len(str(self.last)))
@@ -843,7 +930,7 @@ def _add_noun_phrases(rules: _Rules) -> None:
     adjectives: dict[str, list[str]] = {noun: [] for noun in _NOUNS}
     listed = {**_ADJECTIVES, **dict.fromkeys(_COLOURS, ("", _COLOURED))}
     for adjective, (_, nouns) in listed.items():
-        for noun in nouns.split():
+        for noun in _each(nouns):
             adjectives[noun].append(adjective)
     for bare, (one, many, _, measure) in _NOUNS.items():
         mass = one.endswith(" of")
@@ -965,7 +1052,7 @@ def _add_relative_clauses(rules: _Rules, d: int) -> None:
                 f"$V:{verb.third} ${what} $REL-WHO $SG:{noun}",
             )
     for verb in (v for v in _VERBS if "p" in v.tenses):
-        for noun in verb.nouns.split():
+        for noun in _each(verb.nouns):
             for number in ("SG", "PL"):
                 if (noun in _DRINKS.split() and number == "PL") or (
                     noun in ("shoes", "socks") and number == "SG"
@@ -1006,7 +1093,7 @@ def _clause(rules: _Rules, symbol: str, verb: _Verb, head: str, places) -> None:
 def _add_objects(rules: _Rules, d: int) -> None:
     """What a verb is said of, each with the pattern (verb, noun)."""
     for verb in _VERBS:
-        for noun in verb.nouns.split():
+        for noun in _each(verb.nouns):
             tag = ("verb", verb.base, noun)
 
             def add(kind: str, phrase: str, weight=1.0, tag=tag, base=verb.base):
@@ -1239,7 +1326,7 @@ def _add_predicates(rules: _Rules, d: int) -> None:
         **_PREDICATES,
         **dict.fromkeys(_COLOURS, ("", _COLOURED)),
     }.items():
-        listed = nouns.split()
+        listed = _each(nouns)
         for noun in listed:
             tag, weight = ("adjective", adjective, noun), 1 / len(listed)
             for number, verb in (("SG", "is"), ("PL", "are")):
@@ -1295,8 +1382,8 @@ def _add_predicates(rules: _Rules, d: int) -> None:
             where = f"WHERE:{chinese}"
             rules.add(where, " ".join(english), chinese)
             where = f"${where}"
-            for noun in nouns.split():
-                w = 1 / len(nouns.split())
+            for noun in _each(nouns):
+                w = 1 / len(_each(nouns))
                 a, some, n = f"$A:{noun}", f"$COUNT-{size}:{noun}", f"$BARE:{noun}"
                 mass = _NOUNS[noun][0].endswith(" of") and noun in _DRINKS.split()
                 for said, meant, weight in (
