@@ -87,11 +87,16 @@ def blockwise_attention(
     _allowed(mask, q[..., :1, :] if isinstance(mask, Mask) else q, k)
     recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
     rows = []
-    for start in range(0, max(q.shape[-2], 1), block):
+    # Not slices: the gradient of each would be as large as the whole.
+    for i, q_rows in enumerate(q.split(block, dim=-2)):
         attend = functools.partial(
-            _attend_rows, mask=mask, start=start, Tq=q.shape[-2], block=block, skip=skip
+            _attend_rows,
+            mask=mask,
+            start=i * block,
+            Tq=q.shape[-2],
+            block=block,
+            skip=skip,
         )
-        q_rows = q[..., start : start + block, :]
         if recompute:
             rows.append(checkpoint(attend, q_rows, k, v, use_reentrant=False))
         else:
@@ -119,19 +124,24 @@ def _attend_rows(
     weighted = q @ k[..., :0, :].mT @ v[..., :0, :]
     column = weighted.new_zeros(*weighted.shape[:-1], 1)
     seen = softmax.Partial(column - torch.inf, column, weighted)
-    for j in range(0, Tk, block):
-        keys = slice(j, j + block)
+    lo, hi = 0, Tk
+    if skip and isinstance(mask, Mask):
+        first = Tk - Tq + start
+        lo, hi = mask.key_range(first, first + q.shape[-2] - 1, Tk)
+    k_blocks, v_blocks = k.split(block, dim=-2), v.split(block, dim=-2)
+    for j in range(max(lo, 0) // block, -(-min(hi, Tk) // block)):
+        keys = slice(j * block, (j + 1) * block)
         allowed = None
         if isinstance(mask, Mask):
-            allowed = mask.at(q_positions, k_positions[keys])
+            allowed = mask._render(q_positions, k_positions[keys])
             allowed = _align_rows(allowed, weighted.ndim - 2)
         elif mask is not None:
             whole = mask.expand(*mask.shape[:-2], Tq, Tk)
             allowed = whole[..., start : start + block, keys]
         if skip and allowed is not None and not allowed.any():
             continue
-        scores = q @ k[..., keys, :].mT / math.sqrt(q.shape[-1])
-        seen = softmax.merge(seen, softmax.partial(scores, v[..., keys, :], allowed))
+        scores = q @ k_blocks[j].mT / math.sqrt(q.shape[-1])
+        seen = softmax.merge(seen, softmax.partial(scores, v_blocks[j], allowed))
     return softmax.finish(seen).to(q.dtype)
 
 
