@@ -100,12 +100,13 @@ def main() -> None:
     test = data["test_2016_flickr"]
     sources = [source for source, _ in tokens["test_2016_flickr"]]
     references = [english for _, english in test]
-    scores, outputs = {}, {}
+    scores, outputs, found_by = {}, {}, {}
     for name, n_beams in (("greedy", 1), (f"beam {given.beams}", given.beams)):
         before = time.process_time()
         found = translate(
             model, sources, LONGEST, start=START, stop=END, n_beams=n_beams
         )
+        found_by[name] = found
         outputs[name] = [joint.decode(row) for row in found]
         metrics = translation_scores(outputs[name], references)
         scores[name] = {
@@ -133,7 +134,7 @@ def main() -> None:
             "parameters": sum(p.numel() for p in model.parameters()),
             "training_cpu_seconds": round(training_seconds, 1),
             "scores": scores,
-            "exposure": exposure(model, tokens["test_2016_flickr"], outputs["greedy"]),
+            "exposure": exposure(model, tokens["test_2016_flickr"], found_by["greedy"]),
             "curve": curve,
             "training_loss": {
                 "stride": stride,
@@ -172,11 +173,22 @@ def val_loss(model, pairs) -> float:
 
 
 def exposure(model, pairs, outputs) -> dict:
-    """Right tokens with the reference's past, and with the model's own."""
+    """Right tokens by position, with the reference's past and with the model's own.
+
+    Sentences that are right throughout are the same ones either way.
+    """
     _, tokens_right, sentences_right = teacher_forced(model, pairs)
+    n_tokens = n_right = n_sentences = 0
+    for (_, target), output in zip(pairs, outputs, strict=True):
+        expected, got = [*target, END], [*output, END]
+        n_right += sum(a == b for a, b in zip(expected, got, strict=False))
+        n_tokens += len(expected)
+        n_sentences += expected == got
     return {
         "teacher_forced_tokens_right": round(tokens_right, 4),
+        "free_running_tokens_right_in_place": round(n_right / n_tokens, 4),
         "teacher_forced_sentences_right": round(sentences_right, 4),
+        "free_running_sentences_right": round(n_sentences / len(pairs), 4),
     }
 
 
