@@ -333,7 +333,7 @@ def _pair(root: Node) -> Pair:
     write(root, 1, chinese)
     words = [word for word, _ in english]
     for i, word in enumerate(words[:-1]):
-        if word == "a" and words[i + 1][0] in "aeiou" and words[i + 1] != "useful":
+        if word == "a" and words[i + 1][0] in "aeiou":
             words[i] = "an"
     alignment = tuple(
         (i, j)
@@ -587,13 +587,15 @@ _COLOURED = (
     f"{_CLOTHES} {_VEHICLES} umbrellas bags cups chairs towels pens flowers phones "
     "cats dogs birds"
 )
-# Before a noun with 的; as a predicate with 很.
+# Before a noun with 的; as a predicate with 很. None begins with 有, which 不 would
+# not negate.
 _ADJECTIVES = {
     "beautiful": ("漂亮", f"{_CLOTHES} flowers bags cups photos cars umbrellas birds"),
-    "cheap": ("便宜", f"{_GOODS} tickets"),
-    "interesting": ("有趣", "books magazines novels letters films newspapers"),
+    "cheap": ("便宜", f"{_GOODS} tickets newspapers"),
+    "exciting": ("精彩", "books novels films"),
+    "important": ("重要", "letters photos maps"),
     "clean": ("干净", f"{_CLOTHES} cups towels tables beds chairs"),
-    "useful": ("有用", "dictionaries maps knives computers books bags"),
+    "practical": ("实用", "dictionaries maps knives computers books bags"),
     "comfortable": ("舒服", "beds chairs shoes coats sweaters"),
     "cute": ("可爱", "cats dogs birds children"),
     "fresh": ("新鲜", "apples oranges eggs milk juice flowers cakes"),
