@@ -178,7 +178,7 @@ class Playground:
         ]
         lines = [
             '<table class="dataframe">',
-            "<caption>Attention weights: row = query, column = key, hatched = blocked. "
+            "<caption>Attention weights: row = query, column = key, – = blocked. "
             "With scripts this table is a playground in which the mask can be changed."
             "</caption>",
             '<thead><tr><th scope="col">query ↓ key →</th>'
