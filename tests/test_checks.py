@@ -155,10 +155,11 @@ def test_influence_changes_neither_input_nor_global_randomness():
 
 def test_a_signed_sum_would_miss_what_sensitivity_finds():
     def f(x):
-        return torch.stack([x[1], -x[1]], dim=-1)[None]  # (1, C, 2)
+        a, b = x[1, 0] - x[1, 1], x[0, 0] - 2 * x[0, 1]
+        return torch.stack([a, -a, b])[None]  # (1, 3)
 
-    out = sensitivity(f, torch.randn(2, 3, dtype=torch.float64))
-    same(out, torch.tensor([[0.0, 1.0]]).double())
+    out = sensitivity(f, torch.randn(2, 2, dtype=torch.float64))
+    same(out, torch.tensor([[2.0, 1.0]]).double())
 
 
 def test_sensitivity_by_hand():
