@@ -39,7 +39,8 @@ def perturbation(audit) -> None:
             whole[query] = max(size, whole.get(query, 0.0))
     explained: set[int] = set()
     unseen = bool((audit.expected.any(dim=0) & ~audit.measured).any())
-    if whole or (audit.thorough and unseen) or len(audit.scales) > 1:
+    first = audit.thorough and len(audit.scales) > 1
+    if whole or first or (audit.thorough and unseen):
         for seed, scale in enumerate(audit.scales[:2]):
             explained |= _singles(audit, scale, seed)
     # One change alone can stay below a rounding or a threshold.
@@ -56,6 +57,8 @@ def _hidden(audit, scale: float, seed: int) -> dict[int, float]:
         # the given length, every eighth before.
         every = torch.where(queries < audit.n_given - 1, 8, 2)
         queries = queries[queries % every == 0]
+    elif audit.coarse:
+        queries = queries[:: max(1, len(queries) // 8)]
     if not len(queries):
         return {}
     where = hidden[:, queries].transpose(0, 1)  # (n, R, T)
@@ -230,11 +233,8 @@ def truncation(audit) -> None:
 
     Shapes change, so sums are taken in another order: float64, 1e-9.
     """
-    expected = audit.expected
-    if not expected.tril().equal(expected):
-        raise NotCovered("the expected dependency is not a causal one")
-    if len(expected) > 1:
-        raise NotCovered("the expected mask belongs to the rows of this batch")
+    _looks_back(audit)
+    _fits_any_row(audit)
 
     def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
         whole = call(audit.row)
@@ -249,8 +249,7 @@ def truncation(audit) -> None:
 
 def batch(audit) -> None:
     """Other rows of the batch must change nothing: exchange them, leave them out."""
-    if len(audit.expected) > 1:
-        raise NotCovered("the expected mask belongs to the rows of this batch")
+    _fits_any_row(audit)
     if len(audit.row) > 1:
         raise NotCovered("the model takes no other number of rows than the given")
     if audit.mixing is None:
@@ -302,6 +301,8 @@ def cache(audit) -> None:
     step = audit.subject.adapter.step
     if step is None:
         raise NotCovered("no cache was found; say how to feed it: Adapter(step=…)")
+    _looks_back(audit)
+    _fits_any_row(audit)
     T = audit.length
     middle = max(1, (T - 1) // 2)
     splits = {
@@ -334,6 +335,7 @@ def padding(audit) -> None:
     pad = audit.subject.adapter.pad
     if pad is None:
         raise NotCovered("no attention_mask was found; say how: Adapter(pad=…)")
+    _fits_any_row(audit)
 
     def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
         for side, (x, real) in padded(audit).items():
@@ -368,6 +370,7 @@ def packed(audit) -> None:
     pack = audit.subject.adapter.packed
     if pack is None:
         raise NotCovered("document isolation; say how to pack: Adapter(packed=…)")
+    _fits_any_row(audit)
     if audit.length < 3:
         raise NotCovered("two documents need 3 positions or more")
     first = audit.length // 3
@@ -502,6 +505,16 @@ def nan(audit) -> None:
             f"a NaN at the last position reaches {int(reached)} earlier outputs "
             "(0·NaN = NaN in a dense product)"
         )
+
+
+def _looks_back(audit) -> None:
+    if not audit.expected.tril().equal(audit.expected):
+        raise NotCovered("an output is expected to see later positions")
+
+
+def _fits_any_row(audit) -> None:
+    if len(audit.expected) > 1:
+        raise NotCovered("the expected mask belongs to the rows of this batch")
 
 
 class OutOfTime(NotCovered):

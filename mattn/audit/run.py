@@ -30,7 +30,7 @@ __all__ = ["assert_causal", "audit", "audit_layers"]
 
 STACK = 32  # changed copies of the input that share one forward pass
 STACK_NUMBERS = 2**24  # outputs that such a pass may hold
-LARGE = 300  # scores grow by its square: past any fill that training can reach
+LARGE = 300.0  # scores grow by its square: past any fill that training can reach
 
 
 class Mode(NamedTuple):
@@ -41,6 +41,7 @@ class Mode(NamedTuple):
     state: dict[str, Any] = {}  # noqa: RUF012 - a tuple's default, never changed
     scales: tuple[float, ...] = (1.0,)
     thorough: bool = False
+    drawn: int = 0
 
 
 MODES = (
@@ -51,7 +52,14 @@ MODES = (
         {"randomised": True},
         thorough=True,
     ),
-    Mode(f"eval mode, weights × {LARGE}", ("perturbation",), {"enlarged": LARGE}),
+    # A finite fill gives way where all scores of a query are low: several inputs.
+    Mode(
+        f"eval mode, weights × {LARGE:g}",
+        ("perturbation",),
+        {"enlarged": LARGE},
+        scales=(1.0,) * 4,
+        drawn=3,
+    ),
     # Random numbers of train mode fall differently on other shapes, so only
     # probes that keep the shape.
     Mode("train mode", ("perturbation", "batch"), {"train": True}),
@@ -240,6 +248,7 @@ class Audit:
         subject = self.subject
         self.mode, self.expected = mode.name, expected
         self.scales, self.thorough = mode.scales, mode.thorough
+        self.coarse = mode.drawn > 0
         self.is_training = mode.state.get("train", False)
         self.length = x.shape[1]
         if self.length not in self._matrices:
@@ -250,6 +259,9 @@ class Audit:
         free = len(expected) == 1  # the rows of the batch are alike to the rule
         alone = free and subject.accepts(x[:1])
         # Each try changes another row; rows that cannot be alone go together.
+        if alone and mode.drawn:
+            generator = torch.Generator().manual_seed(23)
+            x = torch.cat([x[:1], subject.drawn(mode.drawn, self.length, generator)])
         self.rows = x.split(1) if alone else (x,)
         self.row = self.rows[0]
         self.unchanged: dict[tuple[int, int], Tensor] = {}
@@ -504,7 +516,7 @@ def _audit_layer(
 
     def call(module: nn.Module, changed: Tensor):
         def new(value):
-            return changed if value is x else _matching(value, changed)
+            return changed if value is x else _matching(value, changed, x)
 
         return module(*map(new, args), **{k: new(v) for k, v in kwargs.items()})
 
@@ -530,21 +542,19 @@ def _is_hidden(value: object) -> bool:
     )
 
 
-def _matching(value: Any, changed: Tensor) -> Any:
-    """Companion tensors follow the batch size and precision of the input."""
+def _matching(value: Any, changed: Tensor, x: Tensor) -> Any:
+    """Companions of ``x`` follow the batch size and precision of the changed input."""
     if isinstance(value, tuple):
-        return tuple(_matching(v, changed) for v in value)
+        return tuple(_matching(v, changed, x) for v in value)
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
     if value.dtype.is_floating_point:
         value = value.to(changed.dtype)
-    copies, rest = divmod(len(changed), len(value))
-    if value.ndim > 1 and len(value) > 1 and copies != 1:
-        if rest == 0:
-            value = value.repeat(copies, *(1,) * (value.ndim - 1))
-        elif len(changed) < len(value):
-            value = value[: len(changed)]
-    return value
+    B, T = x.shape[:2]
+    if len(value) != B or B == 1 or value.shape == (T, T):
+        return value  # of no batch: a mask (T, T), positions
+    copies = -(-len(changed) // B)
+    return value.repeat(copies, *(1,) * (value.ndim - 1))[: len(changed)]
 
 
 def check_input(tokens: Tensor) -> None:
