@@ -223,10 +223,12 @@ def _phases(first_a, end_a, first_z, end_z, BLOCK: tl.constexpr):
     rest`` and ``end``: masked from start to whole, unmasked from whole to
     rest, masked from rest to end.
     """
-    start = tl.maximum(first_a, 0) // BLOCK * BLOCK
     end = tl.maximum(end_z, 0)
+    last = (end + BLOCK - 1) // BLOCK * BLOCK
+    start = tl.maximum(first_a, 0) // BLOCK * BLOCK
+    start = tl.where(first_a < end_z, start, last)  # nobody sees anything
     whole = (tl.maximum(first_z, 0) + BLOCK - 1) // BLOCK * BLOCK
-    whole = tl.minimum(whole, (end + BLOCK - 1) // BLOCK * BLOCK)
+    whole = tl.minimum(whole, last)
     rest = tl.maximum(tl.maximum(end_a, 0) // BLOCK * BLOCK, whole)
     return start, whole, rest, end
 
@@ -573,13 +575,17 @@ def _tiles(q: Tensor) -> dict[str, Tiles]:
     key = capability, q.dtype, columns
     if key in TILES:
         return TILES[key]
-    if q.dtype == torch.float32 or columns > 128 or capability < (8, 0):
-        rows = 16 if columns > 128 else 32 if columns > 64 else 64
-        return dict.fromkeys(PASSES, Tiles(rows, 32 if rows > 16 else 16, 4, 1))
-    if capability == (9, 0) or capability == (10, 0):
+    if q.dtype == torch.float32 or capability < (8, 0):
+        # No tensor cores: products are unrolled, so large blocks would spill.
+        rows, keys = 32 if columns <= 64 else 16, 32 if columns <= 128 else 16
+        return dict.fromkeys(PASSES, Tiles(rows, keys, 4, 1))
+    if columns > 128:
+        small = Tiles(32, 32, 4, 1)
+        return {"forward": Tiles(64, 32, 4, 2), "dk_dv": small, "dq": small}
+    if capability in ((9, 0), (10, 0)):
         forward = Tiles(128, 128 if columns <= 64 else 64, 8, 3)
-        dk_dv = Tiles(64, 128, 8, 2)
-        return {"forward": forward, "dk_dv": dk_dv, "dq": Tiles(128, 64, 8, 2)}
+        dq = Tiles(128, 64, 8, 2)
+        return {"forward": forward, "dk_dv": Tiles(64, 128, 8, 2), "dq": dq}
     rows = 128 if columns <= 64 else 64
     return {
         "forward": Tiles(rows, 64 if columns <= 64 else 32, 4, 2),

@@ -1,13 +1,20 @@
 """What every test stands on: checked shapes, one thread, fixed randomness."""
 
+import os
+
+import torch
 from jaxtyping import install_import_hook
+
+# Without a GPU, Triton's kernels run in its interpreter, which must be asked for
+# before anything imports Triton.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # From here on every shape and dtype in a signature of mattn is enforced.
 install_import_hook("mattn", "checker.check")
 
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
-import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 matplotlib.use("Agg")
