@@ -309,6 +309,9 @@ def test_alignment_joins_what_means_the_same(grammar):
         (".", "。"),
     }
     assert pair.depth == 1
+    nested = "The nurses that the driver who knows Tom saw are friendly."
+    assert grammar.pair(nested).depth == 2
+    assert grammar.pair("The driver who knows Tom likes cats.").depth == 1
     assert pair.patterns == {("verb", "like", "books"), ("verb", "buy", "books")}
     pair = grammar.pair("She drank two glasses of fresh milk.")
     assert pair.patterns == {

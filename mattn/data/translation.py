@@ -346,7 +346,7 @@ def _pair(root: Node) -> Pair:
 
 def _depth(node: Node) -> int:
     below = max((_depth(child) for child in node.children.values()), default=0)
-    return below + ("$REL" in node.rule.english)
+    return below + any(item.startswith("$REL") for item in node.rule.english)
 
 
 def _uniform(generator: torch.Generator) -> Iterator[float]:
@@ -584,9 +584,15 @@ _COLOURS = {
     "green": "绿色", "yellow": "黄色",
 }  # fmt: skip
 _COLOURED = (
-    f"{_CLOTHES} {_VEHICLES} umbrellas bags cups chairs towels pens flowers phones "
-    "cats dogs birds"
+    f"{_CLOTHES} {_VEHICLES} umbrellas bags cups chairs towels pens flowers phones"
 )
+_HAS_COLOUR = {
+    colour: (
+        "",
+        _COLOURED + " cats dogs birds" * (colour in ("black", "white", "yellow")),
+    )
+    for colour in _COLOURS
+}
 # Before a noun with 的; as a predicate with 很. None begins with 有, which 不 would
 # not negate.
 _ADJECTIVES = {
@@ -930,7 +936,7 @@ def _calendar(rule: Rule) -> tuple[str, ...]:
 
 def _add_noun_phrases(rules: _Rules) -> None:
     adjectives: dict[str, list[str]] = {noun: [] for noun in _NOUNS}
-    listed = {**_ADJECTIVES, **dict.fromkeys(_COLOURS, ("", _COLOURED))}
+    listed = {**_ADJECTIVES, **_HAS_COLOUR}
     for adjective, (_, nouns) in listed.items():
         for noun in _each(nouns):
             adjectives[noun].append(adjective)
@@ -1326,7 +1332,7 @@ def _add_predicates(rules: _Rules, d: int) -> None:
     for adjective, (_, nouns) in {
         **_ADJECTIVES,
         **_PREDICATES,
-        **dict.fromkeys(_COLOURS, ("", _COLOURED)),
+        **_HAS_COLOUR,
     }.items():
         listed = _each(nouns)
         for noun in listed:
@@ -1427,8 +1433,8 @@ def is_held_out(pattern: tuple[str, str, str]) -> bool:
 def split_of(pair: Pair) -> str | None:
     """The one split that a pair may be in; ``None``: in none.
 
-    ``"train"``: at most 18 words and marks, at most one relative clause
-    around another noun, no pattern that is held out. ``"new"``: the same size,
+    ``"train"``: at most 18 words and marks, no relative clause inside another,
+    no pattern that is held out. ``"new"``: the same size,
     with a pattern that is held out. ``"longer"``: more words, all patterns of
     training. A twentieth of the sentences of training size, told by a
     checksum, is ``"valid"`` instead.
