@@ -27,12 +27,12 @@ LONGEST = 60  # tokens of a translation
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--steps", type=int, default=2400)
-    ask.add_argument("--tokens", type=int, default=2048, help="a batch, either side")
+    ask.add_argument("--steps", type=int, default=1750)
+    ask.add_argument("--tokens", type=int, default=1024, help="a batch, either side")
     ask.add_argument("--width", type=int, default=128)
     ask.add_argument("--layers", type=int, default=2)
     ask.add_argument("--symbols", type=int, default=3000)
-    ask.add_argument("--dropout", type=float, default=0.1)
+    ask.add_argument("--dropout", type=float, default=0.05)
     ask.add_argument("--lr", type=float, default=4e-3)
     ask.add_argument("--muon-lr", type=float, default=0.02)
     ask.add_argument("--beams", type=int, default=5)
@@ -111,9 +111,9 @@ def main() -> None:
         metrics = translation_scores(outputs[name], references)
         scores[name] = {
             m: {
-                "score": round(s.score, 2),
-                "low": round(s.low, 2),
-                "high": round(s.high, 2),
+                "score": round(float(s.score), 2),
+                "low": round(float(s.low), 2),
+                "high": round(float(s.high), 2),
                 "signature": s.signature,
             }
             for m, s in metrics.items()
