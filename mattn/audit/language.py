@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -82,15 +83,20 @@ class LabelReport(Report):
 
     @property
     def diagnosis(self) -> str:
-        shifts = {leak.key - leak.query for leak in self.leaks if leak.key is not None}
-        if shifts == {0}:
-            return "labels not shifted: position t is taught token t, which it sees"
-        if shifts == {2}:
-            return "labels shifted twice: position t is taught token t + 2"
+        shifts = Counter(
+            leak.key - leak.query for leak in self.leaks if leak.key is not None
+        )
         if not self.leaks:
             return ""
-        found = ", ".join(f"t + {s}" for s in sorted(shifts)) or "none of them"
-        return f"position t is taught the token at {found}, instead of t + 1"
+        if not shifts:
+            return "position t is taught no token of the sequence"
+        ((usual, _),) = shifts.most_common(1)
+        if usual == 0:
+            return "labels not shifted: position t is taught token t, which it sees"
+        if usual == 2:
+            return "labels shifted twice: position t is taught token t + 2"
+        what = f"token t + {usual}" if usual > 0 else f"token t − {-usual}"
+        return f"position t is taught {what} instead of t + 1"
 
     def __str__(self) -> str:
         lines = [f"Label audit of {self.name}", ""]
