@@ -691,10 +691,11 @@ def _matrices(**tensors: Tensor) -> dict:
     return pointers | {f"{name}_stride": t.stride()[:3] for name, t in tensors.items()}
 
 
-def _launch(kernel, n_rows: int, n_heads: int, block: int, arguments: dict) -> None:
+def _launch(kernel, n_rows: int, n_heads: int, block: int, arguments: dict):
     grid = (-(-n_rows // block), n_heads)
     if all(grid):
-        kernel[grid](**arguments)
+        return kernel[grid](**arguments)
+    return None
 
 
 def _cut(tiles: Tiles) -> dict:
