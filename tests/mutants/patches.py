@@ -1,0 +1,362 @@
+"""Thirty ways to break a mask, a softmax, a cache, a beam or a loss.
+
+Each is a list of exact replacements in the package. ``auditor`` says that the
+auditor itself must see it; for the others ``test`` names the ordinary test
+that must fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mutation: what it does, and (file, old text, new text) to apply."""
+
+    number: str
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    test: str = ""
+
+    @property
+    def auditor(self) -> bool:
+        """Whether the auditor must see it; else an ordinary test must."""
+        return not self.test
+
+
+FUSED = "q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]"
+FILL = "    scores = scores.masked_fill(~allowed, -torch.inf)\n    # softmax of a row"
+LAST = "torch.softmax(scores, dim=-1).masked_fill(~allowed, 0.0)"
+BARE = "torch.softmax(scores, dim=-1)"
+BODY = """    empty = ~allowed.any(dim=-1, keepdim=True)
+    scores = scores.masked_fill(~allowed, -torch.inf)
+    # softmax of a row of −∞ is 0/0; an empty row is kept finite, then zeroed.
+    scores = scores.masked_fill(empty, 0.0)
+    return torch.softmax(scores, dim=-1).masked_fill(~allowed, 0.0)
+"""
+
+
+def filled(value: str) -> str:
+    return f"    scores = {value}\n    # softmax of a row"
+
+
+MUTANTS = (
+    Mutant("1", "causal: k <= q + 1", (("masks.py", "k <= q\n", "k <= q + 1\n"),)),
+    Mutant("2", "causal: k < q", (("masks.py", "k <= q\n", "k < q\n"),)),
+    Mutant("3", "causal: triu", (("masks.py", "k <= q\n", "k >= q\n"),)),
+    Mutant(
+        "4",
+        "fill what is kept",
+        (
+            ("softmax.py", FILL, filled("scores.masked_fill(allowed, -torch.inf)")),
+            ("softmax.py", LAST, LAST.replace("~", "")),
+        ),
+    ),
+    Mutant(
+        "5",
+        "offset 0: top-left alignment",
+        (
+            (
+                "masks.py",
+                "return positions[len(positions) - n_queries :], ",
+                "return positions[:n_queries], ",
+            ),
+            ("attention.py", FUSED, FUSED.replace("Tk - Tq, Tk", "Tq")),
+        ),
+    ),
+    Mutant(
+        "6",
+        "offset + 1",
+        (
+            (
+                "masks.py",
+                "return positions[len(positions) - n_queries :], ",
+                "return positions[len(positions) - n_queries :] + 1, ",
+            ),
+            (
+                "attention.py",
+                FUSED,
+                FUSED.replace("Tk - Tq, Tk", "Tk - Tq + 1, Tk + 1"),
+            ),
+        ),
+    ),
+    Mutant(
+        "7",
+        "window: q − k <= w",
+        (("masks.py", "k > q - self.w ", "k >= q - self.w "),),
+    ),
+    Mutant(
+        "8",
+        "window without causal",
+        (
+            (
+                "models.py",
+                "else mask & window(config.window)",
+                "else window(config.window)",
+            ),
+        ),
+    ),
+    Mutant(
+        "9",
+        "causal OR padding",
+        (
+            (
+                "models.py",
+                "None else self.mask & mask\n        x =",
+                "None else self.mask | mask\n        x =",
+            ),
+        ),
+    ),
+    Mutant(
+        "10",
+        "padding on the query axis",
+        (
+            (
+                "masks.py",
+                "(first[b] <= k) & (k < end[b])",
+                "(first[b] <= q) & (q < end[b])",
+            ),
+        ),
+    ),
+    Mutant(
+        "11",
+        "documents: >=",
+        (("masks.py", "q.clamp(min=0)] == ids[b, k", "q.clamp(min=0)] >= ids[b, k"),),
+    ),
+    Mutant(
+        "12",
+        "first batch row's mask for all",
+        (
+            (
+                "attention.py",
+                "return allowed.reshape(B, *(1,)",
+                "return allowed[:1].reshape(1, *(1,)",
+            ),
+            (
+                "attention.py",
+                "b = torch.arange(mask.batch or 1, device=q.device).view(",
+                "b = torch.zeros(1, dtype=torch.long, device=q.device).view(",
+            ),
+        ),
+    ),
+    Mutant(
+        "13",
+        "mask on head 0 only",
+        (
+            (
+                "attention.py",
+                "softmax.masked_softmax(scores, _allowed(mask, q, k))",
+                "softmax.masked_softmax(scores, _allowed(mask, q, k) "
+                "| (torch.arange(q.shape[-3]) > 0)[:, None, None])",
+            ),
+        ),
+    ),
+    Mutant(
+        "14",
+        "fill −10",
+        (
+            ("softmax.py", FILL, filled("scores.masked_fill(~allowed, -10.0)")),
+            ("softmax.py", LAST, BARE),
+        ),
+    ),
+    Mutant(
+        "15",
+        "add −1e9, in float16 too",
+        (
+            (
+                "masks.py",
+                "return zeros.masked_fill(~allowed, -torch.inf)",
+                "return zeros + (~allowed).to(dtype) * -1e9",
+            ),
+        ),
+        test="tests/test_masks.py",
+    ),
+    Mutant(
+        "16",
+        "scores × keep",
+        (
+            ("softmax.py", FILL, filled("scores * allowed")),
+            ("softmax.py", LAST, BARE),
+        ),
+    ),
+    Mutant(
+        "17", "softmax, then × keep", (("softmax.py", FILL, "    # softmax of a row"),)
+    ),
+    Mutant(
+        "18",
+        "softmax over queries",
+        (("softmax.py", LAST, LAST.replace("dim=-1", "dim=-2")),),
+    ),
+    Mutant(
+        "19",
+        "no scaling",
+        (
+            (
+                "attention.py",
+                "    scores = q @ k.mT / math.sqrt(q.shape[-1])  #",
+                "    scores = q @ k.mT  #",
+            ),
+        ),
+        test="tests/test_attention.py",
+    ),
+    Mutant(
+        "20",
+        "no maximum subtracted",
+        (
+            (
+                "softmax.py",
+                "maximum = scores.detach().amax(dim=-1, keepdim=True)",
+                "maximum = torch.zeros_like(scores[..., :1])",
+            ),
+        ),
+        test="tests/test_softmax.py",
+    ),
+    Mutant(
+        "21",
+        "online softmax without rescaling",
+        (
+            (
+                "softmax.py",
+                "shrink_a * a.total + shrink_b * b.total",
+                "a.total + b.total",
+            ),
+            (
+                "softmax.py",
+                "shrink_a * a.weighted + shrink_b * b.weighted",
+                "a.weighted + b.weighted",
+            ),
+        ),
+        test="tests/test_softmax.py",
+    ),
+    Mutant(
+        "22",
+        "empty row → mean of v",
+        (
+            ("softmax.py", LAST, LAST.replace("~allowed", "~allowed & ~empty")),
+            (
+                "attention.py",
+                "sdpa(attn_mask=allowed | empty).masked_fill(empty, 0.0)",
+                "sdpa(attn_mask=allowed | empty)",
+            ),
+        ),
+        test="tests/test_attention.py",
+    ),
+    Mutant(
+        "23",
+        "two finite minima added",
+        (
+            (
+                "softmax.py",
+                BODY,
+                "    low = torch.where(allowed, 0, torch.finfo(scores.dtype).min)\n"
+                "    return torch.softmax(scores + low + low, dim=-1)\n",
+            ),
+        ),
+        test="tests/test_softmax.py",
+    ),
+    Mutant(
+        "24",
+        "dropout in eval mode",
+        (
+            (
+                "models.py",
+                "        x = self.dropout(x)\n",
+                "        x = F.dropout(x, self.config.dropout)\n",
+            ),
+        ),
+        test="tests/test_models.py",
+    ),
+    Mutant(
+        "25",
+        "cache position not advanced",
+        (("cache.py", "self.length += n\n", "self.length = max(self.length, n)\n"),),
+    ),
+    Mutant(
+        "26",
+        "positions restart at each step",
+        (
+            (
+                "attention.py",
+                "start = cache.length if cache is not None else 0",
+                "start = 0",
+            ),
+        ),
+    ),
+    Mutant(
+        "27",
+        "mask only without cache",
+        (
+            (
+                "attention.py",
+                "self._merge(q, k, v, mask)  # the default positions of a rule",
+                "self._merge(q, k, v, mask if cache is None else None)",
+            ),
+        ),
+    ),
+    Mutant(
+        "28",
+        "beam does not reorder the cache",
+        (
+            (
+                "generation.py",
+                "            cache.reorder(rows)\n",
+                "            del cache\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "29a",
+        "labels not shifted",
+        (
+            (
+                "training.py",
+                "    targets = tokens[:, 1:]\n",
+                "    targets = tokens[:, :-1]\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "29b",
+        "labels shifted twice",
+        (
+            (
+                "training.py",
+                "    targets = tokens[:, 1:]\n",
+                "    targets = tokens[:, 2:]\n",
+            ),
+            (
+                "training.py",
+                "        logits[:, :-1].flatten(0, 1), targets.",
+                "        logits[:, :-2].flatten(0, 1), targets.",
+            ),
+        ),
+    ),
+    Mutant(
+        "30",
+        "norm over time",
+        (
+            (
+                "models.py",
+                "        return self.norm(x)\n",
+                "        return x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt()\n",
+            ),
+        ),
+    ),
+)
+
+
+def apply(mutant: Mutant, package: str) -> dict[str, str]:
+    """File → its text with the edits made; each old text must occur exactly once."""
+    from pathlib import Path
+
+    texts: dict[str, str] = {}
+    for file, old, new in mutant.edits:
+        text = texts.get(file) or (Path(package) / file).read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise ValueError(
+                f"mutant {mutant.number}: expected {old!r} once in {file}; found "
+                f"{text.count(old)} times."
+            )
+        texts[file] = text.replace(old, new)
+    return texts
