@@ -137,7 +137,7 @@ def main() -> None:
         | {"heads": config.n_heads, "parameters": config.n_parameters},
         "cache": cache(model, n_tokens, options.rounds),
         "steps": steps(model, places, options.rounds),
-        "batch": batch(model, n_tokens // 4, options.rounds),
+        "batch": batch(model, n_tokens, options.rounds),
     }
     for name in ("cache", "steps", "batch"):
         shown = {k: v for k, v in found[name].items() if k != "curve"}

@@ -147,12 +147,17 @@ def test_names_and_numbers_come_back(grammar, sample):
 def test_a_wrong_reference_or_word_is_refused(grammar, sample):
     story = list(sample[0])
     other = next(s[-3] for s in sample if s[-3] != story[-3])
+    assert grammar.accepts(story)
+    assert not grammar.accepts([*story[:-3], other, *story[-2:]])
+    assert not grammar.accepts([])
     with pytest.raises(ValueError, match=f"at token {len(story) - 3}"):
         grammar.log_probs([*story[:-3], other, *story[-2:]])
     with pytest.raises(ValueError, match="not a story"):
         grammar.log_probs(story[:-1])
     with pytest.raises(ValueError, match="not a story"):
         grammar.log_probs([*story, 0])
+    with pytest.raises(ValueError, match="expected tokens 0 to"):
+        grammar.log_probs([*story, len(grammar.vocabulary)])
     with pytest.raises(ValueError, match="zebra"):
         grammar.encode("the zebra sang")
 

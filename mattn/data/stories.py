@@ -106,6 +106,11 @@ class Grammar:
         out, log_p = [], 0.0
         stack: list[str] = ["START"]
         memory: dict[str, str] = {}
+        wrong = [t for t in story if not 0 <= t < len(self.vocabulary)]
+        if wrong:
+            raise ValueError(
+                f"expected tokens 0 to {len(self.vocabulary) - 1}; got {wrong[0]}."
+            )
         words = [self.vocabulary[token] for token in story]
         position = 0
         while stack:
@@ -127,6 +132,14 @@ class Grammar:
         if words[position:] != [END]:
             self._refuse(words, position, END)
         return [*out, log_p]
+
+    def accepts(self, story: Sequence[int]) -> bool:
+        """Whether the grammar can write this story, its end included."""
+        try:
+            self.log_probs(story)
+        except ValueError:
+            return False
+        return True
 
     def encode(self, text: str) -> list[int]:
         """Token numbers of one story in words, its end included."""
