@@ -8,7 +8,9 @@ small grids print their values. Every ``show_…`` function returns the figure;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,14 +29,19 @@ __all__ = [
     "QUERY",
     "playground",
     "show_attention",
+    "show_blocks",
     "show_curves",
     "show_decoder",
     "show_leaks",
     "show_mask",
     "show_masks",
+    "show_probes",
     "show_reach",
+    "show_roofline",
     "show_running",
+    "show_scaling",
     "show_scores",
+    "show_texts",
     "show_weights",
 ]
 
@@ -350,6 +357,159 @@ def show_decoder(
     ax.set(xlim=(-0.75, T + 0.1), ylim=(-0.95, 8.7))
     ax.axis("off")
     return _finished(figure)
+
+
+def show_texts(texts: Mapping[str, str], *, title: str | None = None) -> Figure:
+    """Blocks of text, each under its name; a slash is drawn for line breaks.
+
+    For text that differs from machine to machine: a picture is not compared.
+    """
+    joined = (
+        " / ".join(" ".join(line.split()) for line in text.splitlines())
+        for text in texts.values()
+    )
+    blocks = [textwrap.wrap(re.sub(r"( /)+ ", " / ", text), 88) for text in joined]
+    n_lines = sum(len(lines) + 1.7 for lines in blocks)
+    figure, ax = plt.subplots(figsize=(6, 0.35 + 0.145 * n_lines))
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.99)
+    ax.set(xlim=(0, 1), ylim=(n_lines, -1.2 if title else 0))
+    ax.axis("off")
+    if title is not None:
+        ax.text(0, -0.8, title, va="top", fontsize=9)
+    y = 0.5
+    for name, lines in zip(texts, blocks, strict=True):
+        ax.text(0, y, name, va="top", fontsize=8.5, weight="bold", color=ALLOWED)
+        for i, line in enumerate(lines, start=1):
+            # A dollar would start a formula.
+            plain = line.replace("$", r"\$")
+            ax.text(0, y + i, plain, va="top", fontsize=7.2, family="monospace")
+        y += len(lines) + 1.7
+    return _finished(figure)
+
+
+def show_blocks(
+    allowed: Tensor | np.ndarray,
+    block: int,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """A mask ``(Tq, Tk)`` cut into blocks, each as a block-wise kernel meets it.
+
+    Blue with a tick: all of it is allowed. Pale with a line: the mask cuts it.
+    Grey and hatched: nothing is allowed, so it is not read.
+    """
+    allowed = _array(allowed).astype(bool)
+    starts = [range(0, n, block) for n in allowed.shape]
+    shape = tuple(len(s) for s in starts)
+    ax = _axes(ax, shape)
+    _grid(ax, shape, None, title)
+    ax.set(xlabel="block of keys", ylabel="block of queries")
+    for i, j in np.ndindex(shape):
+        rows, columns = (
+            slice(s[n], s[n] + block) for s, n in zip(starts, (i, j), strict=True)
+        )
+        part = allowed[rows, columns]
+        _cell(ax, i, j, ALLOWED if part.all() else "#9CCAE6" if part.any() else None)
+        if part.all():
+            ax.text(j, i, "✓", ha="center", va="center", color="white")
+        elif part.any():
+            ax.plot((j - 0.5, j + 0.5), (i - 0.5, i + 0.5), color=ALLOWED, lw=1)
+    return _finished(ax.figure)
+
+
+def show_scaling(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    x_label: str = "T, positions",
+    y_label: str,
+    title: str | None = None,
+    empty: str = "no record yet",
+) -> Figure:
+    """Curves ``name → (x, y)`` on logarithmic axes; without any, a panel saying so."""
+    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        style = {"color": _LINES[index % len(_LINES)], "ms": 4}
+        style["linestyle"] = _STYLES[index % len(_STYLES)]
+        ax.plot(x, y, marker="os^vDPX*"[index % 8], label=name, **style)
+    if curves:
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.legend(frameon=False, fontsize=8)
+    else:
+        ax.text(0.5, 0.5, empty, ha="center", va="center", transform=ax.transAxes)
+        ax.set(xticks=[], yticks=[])
+    ax.set(xlabel=x_label, ylabel=y_label)
+    if title is not None:
+        ax.set_title(title, fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    return _finished(figure)
+
+
+def show_roofline(
+    operations: float,
+    bandwidth: float,
+    points: Mapping[str, float],
+    *,
+    title: str | None = None,
+) -> Figure:
+    """How fast a machine can be at an intensity, in operations a byte.
+
+    ``operations`` a second at most, ``bandwidth`` in bytes a second;
+    ``points`` are intensities, drawn where they meet the roof.
+    """
+    ridge = operations / bandwidth
+    intensity = np.geomspace(
+        min(ridge / 20, *points.values()) / 2, max(ridge * 20, *points.values()) * 2
+    )
+    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    roof = np.minimum(operations, intensity * bandwidth) / 1e12
+    ax.loglog(intensity, roof, color="0.25")
+    ax.axvline(ridge, color="0.7", lw=1, ls=":")
+    for index, (name, x) in enumerate(points.items()):
+        y = min(operations, x * bandwidth) / 1e12
+        colour = _LINES[index % len(_LINES)]
+        ax.plot(x, y, "os^vDPX*"[index % 8], color=colour, label=name, ms=7)
+    ax.set(xlabel="operations a byte", ylabel="TFLOP/s at most")
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    if title is not None:
+        ax.set_title(title, fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    return _finished(figure)
+
+
+def show_probes(
+    seen: Mapping[str, Collection[str]],
+    probes: Sequence[str],
+    *,
+    ax: Axes | None = None,
+) -> Figure:
+    """Symptom → probe: a row for each fault, a column for each probe.
+
+    A cross on vermillion where the probe sees the fault; empty elsewhere.
+    """
+    if ax is None:
+        size = (6, min(4.0, 1.0 + 0.24 * len(seen)))
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    for i, found in enumerate(seen.values()):
+        unknown = set(found) - set(probes)
+        if unknown:
+            raise ValueError(
+                f"show_probes: expected probes out of {list(probes)}; got "
+                f"{sorted(unknown)}. Give each a column."
+            )
+        for j, probe in enumerate(probes):
+            colour = LEAK if probe in found else "white"
+            box = (j - 0.5, i - 0.5), 1, 1
+            ax.add_patch(Rectangle(*box, facecolor=colour, edgecolor="0.75", lw=0.6))
+            if probe in found:
+                ax.text(j, i, "✕", ha="center", va="center", color="white", fontsize=8)
+    ax.set(xlim=(-0.5, len(probes) - 0.5), ylim=(len(seen) - 0.5, -0.5))
+    ax.set_yticks(range(len(seen)), list(seen))
+    ax.set_xticks(range(len(probes)), list(probes), rotation=35, ha="left")
+    ax.tick_params(length=0, labelsize=8, top=False, labeltop=True, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    return _finished(ax.figure)
 
 
 def _values(ax, values, colours, visible, tokens, title) -> Figure:

@@ -18,6 +18,7 @@ import torch
 
 from mattn import (
     KVCache,
+    Mask,
     MultiHeadAttention,
     attention,
     blockwise_attention,
@@ -34,8 +35,9 @@ from mattn import (
 from mattn.attention import merge_heads, split_heads
 from mattn.checks import influence, same
 from mattn.data import MarkovSource
+from mattn.generation import beam_search, min_p, repetition_penalty, top_p
 from mattn.masks import default_positions
-from mattn.models import MLP, Config
+from mattn.models import MLP, Config, Decoder
 from mattn.rotary import Rotary
 from mattn.training import next_token_loss
 
@@ -308,8 +310,96 @@ def is_swiglu(f, rng):
     same(f(x, mlp.gate.weight, mlp.up.weight, mlp.down.weight), mlp(x[None])[0])
 
 
+def is_filter(make):
+    """``f(logits, number)`` for one row is mattn's filter for a batch of one."""
+
+    def check(f, rng):
+        logits = 3 * normal(rng, sizes(rng, 1)[0])
+        for number in (0.0, 0.3, float(rng.random()), 0.9, 1.0):
+            expected = make(number)(logits[None], torch.zeros(1, 0).long())[0]
+            got = f(logits, number)
+            if make is top_p and number == 1.0:  # by hand, rounding may cut the tail
+                got = torch.where(logits.softmax(-1) < 1e-6, expected, got)
+            same(got, expected)
+
+    return check
+
+
+def is_repetition_penalty(f, rng):
+    V, T = sizes(rng, 2)
+    logits, tokens = normal(rng, V), torch.from_numpy(rng.integers(0, V, T))
+    expected = repetition_penalty(1.3)(logits[None], tokens[None])[0]
+    same(f(logits, tokens, 1.3), expected)
+
+
+def is_beam_search(f, rng):
+    torch.manual_seed(int(rng.integers(99)))
+    model = Decoder(Config(5, 8, 1, 2)).double()
+
+    @torch.no_grad()
+    def next_log_probs(tokens):
+        return model(torch.tensor([tokens]))[0, -1].log_softmax(-1)
+
+    for n_beams in (1, 3):
+        expected = beam_search(model, [[1, 2]], 4, n_beams=n_beams)[0]
+        got = f(next_log_probs, [1, 2], 4, n_beams)
+        assert [tokens for _, tokens in got] == [h.tokens for h in expected]
+        for (total, _), h in zip(got, expected, strict=True):
+            assert abs(total - h.log_prob) < 1e-9
+
+
 def with_options(check, **options):
     return lambda f, rng: check(f, rng, **options)
+
+
+def some_spans(rng) -> tuple[dict, int, int, Mask]:
+    """Options of spans_by_hand, Tq, Tk and the same rule."""
+    (Tq, Tk), w = sizes(rng, 2), int(rng.integers(1, 12))
+    options, rule = {}, causal
+    if rng.random() < 0.5:
+        options["w"], rule = w, rule & window(w)
+    if rng.random() < 0.5:
+        ids = torch.from_numpy(np.sort(rng.integers(0, 4, Tk)))
+        options["ids"], rule = ids, rule & documents(ids)
+    return options, Tq, Tk, rule
+
+
+def is_spans(f, rng):
+    options, Tq, Tk, rule = some_spans(rng)
+    first, end = (t[:, None] for t in f(Tq, Tk, **options))
+    j = torch.arange(Tk)
+    same((first <= j) & (j < end), rule.matrix(Tq, Tk))
+
+
+def is_flash_attention(f, rng):
+    """Its keys are those of mattn's own spans."""
+    _, Tq, Tk, rule = some_spans(rng)
+    D, Dv = (s + 1 for s in sizes(rng, 2))
+    q, k, v = normal(rng, Tq, D), normal(rng, Tk, D), normal(rng, Tk, Dv)
+    allowed = rule.matrix(Tq, Tk)
+    end = torch.where(allowed.any(-1), allowed.long().cumsum(-1).argmax(-1) + 1, 0)
+    first = end - allowed.sum(-1)
+    first, end = (t.cummax(0).values for t in (first, end))
+    for block in (1, 3, 16):
+        out, L = f(q, k, v, first, end, block)
+        same(out, attention(q, k, v, rule)[0])
+        scores = (q @ k.T / D**0.5).masked_fill(~allowed, -torch.inf)
+        expected = scores.logsumexp(-1) / np.log(2)
+        same(L, expected.masked_fill(~allowed.any(-1), torch.inf))
+
+
+def is_flash_attention_backward(f, rng):
+    _, Tq, Tk, rule = some_spans(rng)
+    D, Dv = (s + 1 for s in sizes(rng, 2))
+    q, k, v = normal(rng, Tq, D), normal(rng, Tk, D), normal(rng, Tk, Dv)
+    tracked = [t.clone().requires_grad_() for t in (q, k, v)]
+    out, g = attention(*tracked, rule)[0], normal(rng, Tq, Dv)
+    allowed = rule.matrix(Tq, Tk)
+    scores = (q @ k.T / D**0.5).masked_fill(~allowed, -torch.inf)
+    L = (scores.logsumexp(-1) / np.log(2)).masked_fill(~allowed.any(-1), torch.inf)
+    expected = torch.autograd.grad(out, tracked, g)
+    for a, b in zip(f(q, k, v, out.detach(), L, g, allowed), expected, strict=True):
+        same(a, b)
 
 
 COUNTERPARTS: dict[str, dict[str, Callable]] = {
@@ -358,6 +448,17 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "rotary_by_hand": is_rotary,
         "rms_norm_by_hand": is_rms_norm,
         "swiglu_by_hand": is_swiglu,
+    },
+    "07_text_generation": {
+        "top_p_by_hand": is_filter(top_p),
+        "min_p_by_hand": is_filter(min_p),
+        "repetition_penalty_by_hand": is_repetition_penalty,
+        "beam_search_by_hand": is_beam_search,
+    },
+    "10_gpu": {
+        "spans_by_hand": is_spans,
+        "flash_attention_by_hand": is_flash_attention,
+        "flash_attention_backward_by_hand": is_flash_attention_backward,
     },
 }
 
