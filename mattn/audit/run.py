@@ -226,7 +226,7 @@ class Audit:
 
     def __enter__(self) -> Audit:
         try:
-            from tqdm.auto import tqdm
+            from tqdm import tqdm
         except ImportError:  # the bar is a comfort, not a need
             return self
         silent = os.environ.get("MATTN_PROGRESS") == "0"
