@@ -33,6 +33,7 @@ from mattn import (
     window,
 )
 from mattn.attention import merge_heads, split_heads
+from mattn.audit import audit
 from mattn.checks import influence, same
 from mattn.data import MarkovSource
 from mattn.generation import beam_search, min_p, repetition_penalty, top_p
@@ -265,6 +266,20 @@ def is_influence(f, rng):
         same(f(layer, x), mask.matrix(T))
 
 
+def is_leaks(f, rng):
+    T, C = (s + 1 for s in sizes(rng, 2))
+    x = normal(rng, T, C)
+    for mask in (causal, ~causal, causal | prefix(2), causal | window(2)):
+
+        def layer(v, mask=mask):
+            zeros = torch.zeros(*v.shape[:-1], 3, dtype=v.dtype)
+            return attention(zeros, zeros, v, mask)[0]
+
+        report = audit(layer, x[None], probes=["perturbation"])
+        found = (report.measured & ~report.expected).nonzero().tolist()
+        assert f(layer, x) == [tuple(pair) for pair in found]
+
+
 def is_entropy_rate(f, rng):
     V = sizes(rng, 1)[0] % 5 + 2
     # One that soon forgets where it began, as the iteration by hand must.
@@ -455,6 +470,7 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "repetition_penalty_by_hand": is_repetition_penalty,
         "beam_search_by_hand": is_beam_search,
     },
+    "09_masks_that_went_wrong": {"leaks_by_hand": is_leaks},
     "10_gpu": {
         "spans_by_hand": is_spans,
         "flash_attention_by_hand": is_flash_attention,
