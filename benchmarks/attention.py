@@ -397,7 +397,7 @@ def main() -> None:
         print(json.dumps(naive_child(*json.loads(args.child))))
         return
     lengths = [64, 128] if args.quick else [256, 512, 1024, 2048, 4096, 8192]
-    budget, least = (0.01, 2) if args.quick else (1.0, 3)
+    budget, least = (0.01, 2) if args.quick else (2.0, 5)
     result = {
         "what": "attention on the CPU: fused, block-wise, dense",
         **record.header(note=args.note),

@@ -8,6 +8,7 @@ are stored exactly; beside them tokens, logits (float32) and greedy tokens.
     python benchmarks/golden_decoder.py
 """
 
+import datetime
 import json
 import platform
 from pathlib import Path
@@ -75,6 +76,7 @@ def main() -> None:
             "transformers": transformers.__version__,
         },
         "machine": platform.machine(),
+        "date": datetime.date.today().isoformat(),
         "config": CONFIG,
         "unit": UNIT,
         "weights": weights,

@@ -34,9 +34,7 @@ def header(*, note: str = "") -> dict:
             "numpy": np.__version__,
             "mattn": mattn.__version__,
         },
-        "command": shlex.join(
-            ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
-        ),
+        "command": _command(sys.argv),
         "date": datetime.date.today().isoformat(),
         "threads": torch.get_num_threads(),
     }
@@ -51,6 +49,18 @@ def write(record: dict, path: Path) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _command(argv: list[str]) -> str:
+    """As it was called, but for where the record goes."""
+    arguments = iter(argv[1:])
+    kept = []
+    for argument in arguments:
+        if argument == "--to":
+            next(arguments)
+        elif not argument.startswith("--to="):
+            kept.append(argument)
+    return shlex.join(["python", f"benchmarks/{Path(argv[0]).name}", *kept])
 
 
 def _cpu() -> str:

@@ -182,16 +182,19 @@ def fused_attention(
     ranges = {start: keys_of(start) for start in range(0, Tq, chunk)}
     groups = itertools.groupby(ranges, key=ranges.get)
     firsts = {next(starts): keys for keys, starts in groups}
-    row_cuts = [*firsts, Tq]
-    key_cuts = sorted({0, Tk, *itertools.chain(*firsts.values())})
-    q_of, k_of, v_of = _part(q, row_cuts), _part(k, key_cuts), _part(v, key_cuts)
+    rows, keys = list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
     b = torch.arange(mask.batch or 1, device=q.device).view(-1, 1, 1, 1)
-    q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]
     outs = []
-    for rows, keys in zip(itertools.pairwise(row_cuts), firsts.values(), strict=True):
-        k_positions = torch.arange(*keys, device=q.device)[None]
-        allowed = mask.allowed(b, q_positions[slice(*rows)], k_positions)
-        outs.append(_sdpa(q_of(*rows), k_of(*keys), v_of(*keys), allowed))
+    q_parts, k_parts, v_parts = _parts(q, rows), _parts(k, keys), _parts(v, keys)
+    q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]
+    k_positions = torch.arange(Tk, device=q.device)[None]
+    for i in range(len(rows)):
+        # Not expanded: what is the same for all queries stays one row.
+        allowed = mask.allowed(
+            b, q_positions[slice(*rows[i])], k_positions[:, slice(*keys[i])]
+        )
+        allowed = torch.atleast_2d(allowed)
+        outs.append(_sdpa(q_parts[i], k_parts[i], v_parts[i], allowed))
     if len(outs) == 1:
         return outs[0]
     # Head after head of each token, as the kernel writes: merging copies nothing.
@@ -219,22 +222,37 @@ def _sdpa(
     return sdpa(attn_mask=allowed | empty).masked_fill(empty, 0.0)
 
 
-def _part(t: Tensor, cuts: Sequence[int]) -> Callable[[int, int], Tensor]:
-    """The positions of ``t`` from one cut to another.
+def _parts(t: Tensor, ranges: list[tuple[int, int]]) -> Sequence[Tensor]:
+    """``t`` at the positions of each range; ranges may overlap."""
+    if ranges == [(0, t.shape[-2])]:
+        return [t]
+    return (_Parts.apply if t.requires_grad else _Parts.forward)(t, ranges)
 
-    The gradient of a slice is as large as the whole it was cut from: slices
-    would make the backward pass of a window quadratic in T. Parts are cut
-    once, put together as needed, and so are their gradients.
+
+class _Parts(torch.autograd.Function):
+    """Slices whose gradients are added up in one tensor.
+
+    The gradient of an ordinary slice is as large as the whole it was cut
+    from: the backward pass of a window would be quadratic in T.
     """
-    if not (t.requires_grad and torch.is_grad_enabled()):
-        return lambda start, stop: t[..., start:stop, :]
-    sizes = [b - a for a, b in itertools.pairwise(cuts)]
-    parts = t.split(sizes, dim=-2) if len(sizes) > 1 else (t,)
-    return lambda start, stop: _join(parts[cuts.index(start) : cuts.index(stop)])
 
+    generate_vmap_rule = True
 
-def _join(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+    @staticmethod
+    def forward(t, ranges):
+        return tuple(t[..., start:stop, :] for start, stop in ranges)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        t, ctx.ranges = inputs
+        ctx.save_for_backward(t)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        total = torch.zeros_like(*ctx.saved_tensors)
+        for (start, stop), grad in zip(ctx.ranges, grads, strict=True):
+            total[..., start:stop, :] += grad
+        return total, None
 
 
 class MultiHeadAttention(nn.Module):

@@ -473,7 +473,7 @@ def padding(
             f"got {lengths.tolist()}."
         )
     if side == "right":
-        return Padding(torch.zeros_like(lengths), lengths)
+        return Padding(torch.zeros_like(lengths), lengths.clone())
     if side != "left":
         raise ValueError(f'padding: expected side "left" or "right"; got {side!r}.')
     longest = int(lengths.max()) if len(lengths) else 0
