@@ -24,7 +24,7 @@ def audit_labels(
     n_symbols: int = 11,
     length: int = 9,
     batch: int = 2,
-) -> LabelReport:
+) -> Report:
     """Ask a loss which token it rewards the output at position t for.
 
     ``loss(logits, tokens)`` is given logits (B, T, V) and tokens (B, T) of
@@ -119,7 +119,7 @@ def audit_beam(
     *,
     forward: Callable[[Any, Tensor], Any] | None = None,
     atol: float = 1e-4,
-) -> BeamReport:
+) -> Report:
     """Score again, by teacher forcing, what a beam search returned.
 
     ``hypotheses`` are pairs (new tokens, Σ log p in nats), or begin with

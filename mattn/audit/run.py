@@ -88,7 +88,7 @@ def audit(
     layer, for a model of ``n_layers``) or a boolean matrix says otherwise.
     ``forward(model, x)`` calls a model that takes more than its input; an
     :class:`Adapter` also says how it is fed step by step, padded or packed.
-    ``probes`` names a few of :data:`PROBES`; ``strict`` makes a missing
+    ``probes`` names a few of ``mattn.audit.PROBES``; ``strict`` makes a missing
     link a failure; ``budget`` is in seconds.
 
     >>> mean = lambda x: x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None]
