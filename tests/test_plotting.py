@@ -10,20 +10,23 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mattn import causal, masked_softmax
+from mattn import causal, masked_softmax, window
 from mattn.plotting import (
     ALLOWED,
     BLOCKED,
     LEAK,
     QUERY,
     show_attention,
+    show_blocks,
     show_curves,
     show_decoder,
     show_leaks,
     show_mask,
     show_masks,
     show_reach,
+    show_roofline,
     show_running,
+    show_scaling,
     show_scores,
     show_weights,
 )
@@ -169,13 +172,16 @@ FIGURES = {
     "show_attention": lambda: show_attention(
         WEIGHTS, causal.matrix(6), WEIGHTS, tokens=list("abcdef")
     ),
+    "show_blocks": lambda: show_blocks((causal & window(9)).matrix(40), 5),
     "show_curves": lambda: show_curves({"a": ([0, 1], [1, 2])}),
     "show_decoder": lambda: show_decoder(TOKENS, causal.matrix(4), n_layers=2),
     "show_leaks": lambda: show_leaks(causal.matrix(16), causal.matrix(16)),
     "show_mask": lambda: show_mask(causal.matrix(6), list("abcdef"), title="causal"),
     "show_masks": lambda: show_masks({str(n): causal.matrix(6) for n in range(4)}),
     "show_reach": lambda: show_reach(causal.matrix(6), 3, query=5),
+    "show_roofline": lambda: show_roofline(1e12, 1e10, {"a": 3.0, "b": 900.0}),
     "show_running": lambda: show_running([0, 2, -1], [0, 2, 2], np.ones(3)),
+    "show_scaling": lambda: show_scaling({"a": ([1, 2], [3, 9])}, y_label="ms"),
     "show_scores": lambda: show_scores(torch.randn(6, 6)),
     "show_weights": lambda: show_weights(WEIGHTS),
 }
@@ -193,6 +199,32 @@ def test_a_figure_is_returned_closed_and_small(name, tmp_path):
     file = tmp_path / "figure.png"
     figure.savefig(file, dpi=72)
     assert file.stat().st_size < 60_000
+
+
+def test_blocks_are_whole_cut_or_not_read():
+    figure = show_blocks(causal.matrix(6), 2)
+    kinds = {(i, j): colour(c) for (i, j), c in cells(figure).items()}
+    for i, j in np.ndindex(3, 3):
+        expected = ALLOWED if j < i else BLOCKED if j > i else "#9CCAE6"
+        assert kinds[i, j] == expected
+    assert printed(figure) == {(1, 0): "✓", (2, 0): "✓", (2, 1): "✓"}
+    assert len(figure.axes[0].lines) == 3  # the cut ones carry a line
+
+
+def test_scaling_draws_what_there_is_and_says_if_there_is_nothing():
+    ax = show_scaling({"a": ([1, 2], [3, 9])}, y_label="ms").axes[0]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert ax.lines[0].get_ydata().tolist() == [3, 9]
+    empty = show_scaling({}, y_label="ms").axes[0]
+    assert not empty.lines
+    assert [t.get_text() for t in empty.texts] == ["no record yet"]
+
+
+def test_the_roof_is_the_smaller_of_the_two_bounds():
+    ax = show_roofline(4e12, 1e12, {"slow": 1.0, "fast": 100.0}).axes[0]
+    points = {line.get_label(): float(line.get_ydata()[0]) for line in ax.lines[2:]}
+    assert points == {"slow": 1.0, "fast": 4.0}
+    assert ax.lines[1].get_xdata()[0] == 4.0  # the ridge
 
 
 def test_what_is_drawn_is_not_changed():
