@@ -942,7 +942,7 @@ def tune(
     choices: dict[str, list[Tiles]] | None = None,
     measured: dict[str, dict[Tiles, float]] | None = None,
 ) -> dict[tuple, dict[str, Tiles]]:
-    """The fastest of :data:`CHOICES` for each pass on this GPU, as for :data:`TILES`.
+    """The fastest of ``CHOICES`` for each pass on this GPU, as ``TILES`` takes it.
 
     Changes nothing by itself: ``TILES.update(tune(q, k, v, causal))``. A
     choice that does not fit the GPU is left out; ``measured`` receives all
