@@ -134,28 +134,27 @@ def _moved(
     """
     T, number = audit.length, seed % len(audit.rows)
     x = audit.rows[number]
-    stacks = where.split(audit.copies)
-    needed = [True] * len(stacks)
-    if only is not None:
-        needed = [bool(some.any()) for some in only.split(audit.copies)]
-    moved = []
-    # The same shape, so that rounding is the same.
+    B, size = len(x), min(audit.copies, len(where))
+    moved = torch.zeros(len(where), B, T, dtype=torch.float64)
+    # The unchanged run has the same shape, so that rounding is the same.
     unchanged = audit.unchanged if call is audit.subject else {}
-    for index, some in enumerate(stacks):
-        n = len(some)
-        if not needed[index]:
-            moved.append(torch.zeros(n, len(x), T, dtype=torch.float64))
+    for first in range(0, len(where), size):
+        some = slice(first, first + size)
+        if only is not None and not only[some].any():
             continue
         audit.tick()
-        stack = x.repeat(n, *(1,) * (x.ndim - 1))
-        rows = some.expand(n, len(x), T).reshape(-1, T).to(x.device)
-        generator = torch.Generator().manual_seed(1000 * seed + index)
+        stack = x.repeat(size, *(1,) * (x.ndim - 1))
+        rows = torch.zeros(size, B, T, dtype=torch.bool)
+        n = len(where[some])  # the last stack may be filled up with unchanged copies
+        rows[:n] = where[some]
+        generator = torch.Generator().manual_seed(1000 * seed + first)
+        rows = rows.flatten(0, 1).to(x.device)
         changed = audit.subject.other(stack, rows, generator, scale)
-        if (n, number) not in unchanged:
-            unchanged[n, number] = call(stack)
-        before = unchanged[n, number]
-        moved.append(distance(before, call(changed)).reshape(n, -1, T))
-    return torch.cat(moved)
+        if (size, number) not in unchanged:
+            unchanged[size, number] = call(stack)
+        far = distance(unchanged[size, number], call(changed))
+        moved[some] = far.reshape(size, B, T)[:n]
+    return moved
 
 
 def jacobian(audit) -> None:
@@ -238,8 +237,9 @@ def truncation(audit) -> None:
 
     def run(call: Callable[[Tensor], Tensor], atol: float) -> None:
         whole = call(audit.row)
-        step = max(1, audit.length // (32 if audit.scales[1:] else 16))
-        for n in {*range(1, audit.length, step), audit.length - 1}:
+        T = audit.length
+        # Every cut of a short input, 20 of a long one: changes tell them all.
+        for n in sorted({1, 2, 3, T - 1, *range(1, T, max(1, T // 16))} & {*range(T)}):
             audit.tick()
             part = distance(call(audit.row[:, :n]), whole[:, :n])
             audit.differs(part, atol, "truncation")

@@ -28,7 +28,7 @@ from mattn.masks import Mask, boolean_power
 
 __all__ = ["assert_causal", "audit", "audit_layers"]
 
-STACK = 32  # changed copies of the input that share one forward pass
+STACK = 16  # changed copies of the input that share one forward pass
 STACK_NUMBERS = 2**24  # outputs that such a pass may hold
 LARGE = 300.0  # scores grow by its square: past any fill that training can reach
 
@@ -247,7 +247,9 @@ class Audit:
         """Begin a mode; ``False`` when its outputs cannot say anything."""
         subject = self.subject
         self.mode, self.expected = mode.name, expected
-        self.scales, self.thorough = mode.scales, mode.thorough
+        self.thorough = mode.thorough
+        # Tokens have no scale: another try is another draw, and two suffice.
+        self.scales = mode.scales[: 2 if mode.thorough and subject.is_tokens else None]
         self.coarse = mode.drawn > 0
         self.is_training = mode.state.get("train", False)
         self.length = x.shape[1]

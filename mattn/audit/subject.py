@@ -183,10 +183,9 @@ class Subject:
             self.n_symbols = max(2, int(self.x.max()) + 1)
             return
         tables = [m for m in self.module.modules() if isinstance(m, nn.Embedding)]
-        flipped = self.x.flip(1)
-        found: list[set] = []
+        both: list[tuple[nn.Module, int]] | None = None
         with preserved(self.module):
-            for x in (self.x, flipped):
+            for x in (self.x, self.x.flip(1)):
                 calls: list[tuple] = []  # (module, how many calls before, given x?)
 
                 def look(m: nn.Module, args: tuple, kwargs: dict, x=x, calls=calls):
@@ -200,11 +199,15 @@ class Subject:
                 ]
                 try:
                     self.first_run(x)
+                except ValueError:
+                    if both is None:
+                        raise
+                    break  # a model that refuses the tokens in another order
                 finally:
                     for handle in handles:
                         handle.remove()
-                found.append([(m, n) for m, n, given in calls if given])
-        both = [call for call in found[0] if call in found[1]]
+                found = [(m, n) for m, n, given in calls if given]
+                both = found if both is None else [c for c in both if c in found]
         self.n_symbols = max(2, int(self.x.max()) + 1)
         if both:
             self.embedding, self._call = both[0]
