@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -978,6 +979,7 @@ def test_the_module_runs_as_a_program(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mattn.audit", "factories:leaky", "--length", "6"],
         cwd=tmp_path,
+        env=os.environ | {"MATTN_PROGRESS": "0"},
         capture_output=True,
         text=True,
         check=False,
