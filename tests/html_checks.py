@@ -159,7 +159,7 @@ def nothing_raw(site: Site) -> Iterator[str]:
                 str(string)
                 for string in article.find_all(string=True)
                 if not string.find_parent(["pre", "code", "script", "style"])
-                and not string.find_parent(class_="math")
+                and not string.find_parent(class_=["math", "sig", "sig-param"])
             )
             for raw in re.findall(r"```|:::|\{[a-z:-]+\}`|\$\$|\*\*\w|\]\(", text):
                 yield f"{site.name(path)}: {raw!r} shows as text"

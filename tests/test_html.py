@@ -84,6 +84,7 @@ PLANTS = [
     ("</article>", "word " * 80_000 + "</article>", "pages_light"),
     ("</article>", "<p>```{figure} x.png</p></article>", "nothing_raw"),
     ("</article>", "<p>See {ref}`fig-causal`.</p></article>", "nothing_raw"),
+    ("</article>", "<p>Takes **options too.</p></article>", "nothing_raw"),
 ]
 
 
