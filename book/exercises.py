@@ -1,7 +1,7 @@
 """Exercises: read the sources, and make of them what students get.
 
     python book/exercises.py student       chapters/exercises/, for the book
-    python book/exercises.py solutions     chapters/solutions/, for instructors
+    python book/exercises.py solutions     chapters/solutions/ and a contents for it
 
 A source, ``exercises/NN_name.ipynb``, is a notebook in nbgrader's source
 format. The released notebook is what ``nbgrader generate_assignment`` would
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 from nbformat import NotebookNode
 from notebooks import ROOT, canonical, to_text
 
@@ -266,8 +267,9 @@ def prepared(path: Path, seed: int = 0) -> NotebookNode:
     notebook.metadata["mattn"] = {
         "assignment": path.stem,
         "release": f"{version()}-seed{seed}-{digest}",
-        "description": f"{len(found)} exercises for the chapter {chapter}: "
-        f"{sum(e.minutes for e in found)} minutes, checked as you go.",
+        "description": f"{len(found)} exercises of "
+        f"{sum(e.minutes for e in found)} minutes in all, checked as you go. "
+        f"Chapter: {chapter}.",
     }
     # Locked: before grading, nbgrader puts the numbers back that were given out.
     cell.metadata["nbgrader"] = {
@@ -304,13 +306,32 @@ def write_student_pages() -> None:
             path.unlink()
 
 
+def write_solution_pages(contents: Path) -> None:
+    """``chapters/solutions/``, and the contents of a book that has them."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for path in sources():
+        notebook = prepared(path)
+        first = notebook.cells[0]
+        first.source = first.source.replace("# Exercises: ", "# Solutions: ", 1)
+        write_if_new(SOLUTIONS / path.name, to_text(notebook))
+    for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
+        stem = Path(chapter["file"]).name
+        if (SOURCES / f"{stem}.ipynb").is_file():
+            page = {"file": f"chapters/solutions/{stem}"}
+            chapter.setdefault("sections", []).append(page)
+    text = yaml.safe_dump(toc, sort_keys=False, allow_unicode=True)
+    write_if_new(contents, text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["student"])
-    parser.parse_args(arguments)
+    parser.add_argument("action", choices=["student", "solutions"])
+    options = parser.parse_args(arguments)
     write_student_pages()
+    if options.action == "solutions":
+        write_solution_pages(ROOT / "_build" / "solutions" / "_toc.yml")
     return 0
 
 

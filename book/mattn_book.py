@@ -20,6 +20,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from exercises import write_student_pages
+
 SCRIPT = Path(__file__).resolve().parent.parent / "mattn" / "playground.js"
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
 LONGEST = 200  # characters; search engines show about 160
@@ -106,6 +108,8 @@ def write_front_door(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    # The student notebooks are pages too: they must be there to be listed.
+    write_student_pages()
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
     app.connect("build-finished", copy_script)

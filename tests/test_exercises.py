@@ -7,12 +7,15 @@ answer in ``exercises/answers/02_mask_matrix.toml``.
 """
 
 import ast
+import html
+import json
 import re
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -379,7 +382,74 @@ def test_released_notebook_has_no_solution(stem: str) -> None:
 
 
 def lines(text: str) -> set[str]:
-    return {line.strip() for line in text.split("\n") if line.strip()}
+    return {" ".join(line.split()) for line in text.split("\n") if line.strip()}
+
+
+def public_lines() -> set[str]:
+    """What anybody may read anyway: chapters, released exercises, the package."""
+    notebooks = [ex.read(path) for path in CHAPTERS.glob("*.ipynb")]
+    notebooks += [ex.student(ex.prepared(path)) for path in ex.sources()]
+    texts = [cell.source for notebook in notebooks for cell in notebook.cells]
+    files = [*CHAPTERS.glob("*.md"), *(ROOT / "mattn").rglob("*.py")]
+    texts += [path.read_text(encoding="utf-8") for path in files]
+    return {line for text in texts for line in lines(text)}
+
+
+def distinctive_lines() -> dict[str, str]:
+    """Lines that occur in a solution or a hidden test only, with its notebook."""
+    public = public_lines()
+    return {
+        line: path.stem
+        for path in ex.sources()
+        for secret in ex.secrets(ex.prepared(path))
+        for line in lines(secret) - public
+        if len(line) >= 12
+    }
+
+
+def solutions_in(folder: Path) -> Iterator[str]:
+    """Every line of a solution in the files of a built book, whatever its form."""
+    secret = distinctive_lines()
+    for path in folder.rglob("*"):
+        if path.suffix in {".html", ".ipynb", ".js", ".json", ".md", ".txt", ".inv"}:
+            raw = path.read_text(encoding="utf-8", errors="replace")
+            shown = html.unescape(re.sub(r"<[^>]*>", "", raw))
+            found = lines(shown)
+            if path.suffix != ".html":
+                found |= lines(raw.replace("\\n", "\n").replace('\\"', '"'))
+            if path.suffix == ".ipynb":
+                found |= {
+                    line for cell in ex.read(path).cells for line in lines(cell.source)
+                }
+            for line in found & set(secret):
+                yield f"{path.relative_to(folder)}: {secret[line]}: {line}"
+
+
+def test_built_book_has_no_solution() -> None:
+    built = ROOT / "_build" / "html"
+    if not (built / ".built").is_file():
+        pytest.fail("the book is not built: `make book` first")
+    assert len(distinctive_lines()) > 20 * len(STEMS)
+    found = list(solutions_in(built))
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("form", ["page.html", "page.ipynb", "page.js"])
+def test_a_solution_in_the_book_is_found(form: str, tmp_path: Path) -> None:
+    source = ex.prepared(ex.sources()[0])
+    for notebook, expected in ((ex.student(source), False), (source, True)):
+        text = to_text(notebook)
+        if form == "page.html":
+            cells = "\n".join(cell.source for cell in notebook.cells)
+            words = re.split(r"(\w+)", cells)
+            marked = (html.escape(w) if i % 2 == 0 else w for i, w in enumerate(words))
+            text = "".join(
+                f"<span>{w}</span>" if i % 2 else w for i, w in enumerate(marked)
+            )
+        elif form == "page.js":
+            text = f"show({json.dumps([c.source for c in notebook.cells])})"
+        (tmp_path / form).write_text(text, encoding="utf-8")
+        assert bool(list(solutions_in(tmp_path))) is expected
 
 
 # The whole set, and the chapters.

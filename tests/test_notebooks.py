@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from stored_state import ROOT, code_cells, faults, listed_in_toc
 
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -21,12 +22,26 @@ def test_there_are_notebooks() -> None:
 
 
 def test_toc_names_only_pages_that_exist() -> None:
+    """The pages of exercises are made from their sources when the book is built."""
     missing = [
         name
         for name in listed_in_toc()
-        if not any((ROOT / f"{name}{end}").is_file() for end in (".ipynb", ".md"))
+        if not any(
+            (
+                ROOT / f"{name.replace('chapters/exercises/', 'exercises/')}{end}"
+            ).is_file()
+            for end in (".ipynb", ".md")
+        )
     ]
     assert not missing
+
+
+def test_toc_lists_the_exercises_beneath_their_chapters() -> None:
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = {c["file"]: c for part in contents["parts"] for c in part["chapters"]}
+    for path in (ROOT / "exercises").glob("*.ipynb"):
+        sections = chapters[f"chapters/{path.stem}"].get("sections", [])
+        assert {"file": f"chapters/exercises/{path.stem}"} in sections
 
 
 def test_figure_names_are_unique_in_the_book() -> None:

@@ -1,0 +1,164 @@
+"""What is done with nbgrader, by the Python of .venv-instructor.
+
+    python book/nbgrader_worker.py release             a course, in its folder
+    python book/nbgrader_worker.py grade JOB.json      one submission
+
+``grade`` runs in a course of one student that ``book/grade.py`` lays out. It
+shuts itself in before it starts anything of the student's: limits that every
+child inherits, and, in a network namespace, loopback and nothing else.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+IFF_UP, SIOCGIFFLAGS, SIOCSIFFLAGS = 0x1, 0x8913, 0x8914
+
+
+def loopback_up() -> None:
+    """Kernels talk over 127.0.0.1, which is down in a new namespace."""
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
+        request = array.array("B", b"lo".ljust(16, b"\0") + bytes(16))
+        fcntl.ioctl(some, SIOCGIFFLAGS, request)
+        flags = int.from_bytes(request[16:18].tobytes(), sys.byteorder) | IFF_UP
+        request[16:18] = array.array("B", flags.to_bytes(2, sys.byteorder))
+        fcntl.ioctl(some, SIOCSIFFLAGS, request)
+
+
+def only_loopback() -> bool:
+    """Is there no other way out of here?"""
+    return [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
+def shut_in(job: dict[str, Any]) -> None:
+    """Limits for this process and all that it starts; no way to the network."""
+    for limit, value in (
+        (resource.RLIMIT_DATA, job["memory"]),
+        (resource.RLIMIT_FSIZE, job["file_size"]),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    if job["isolated"]:
+        loopback_up()
+        if not only_loopback():
+            raise SystemExit("the network namespace has more than loopback")
+
+
+def interface() -> Any:
+    """nbgrader's, for the course in the working directory."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    # nbgrader calls alembic by its bare name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    from nbgrader.apps import NbGraderAPI
+    from traitlets.config import Config
+
+    config = Config()
+    config.CourseDirectory.root = str(Path.cwd())
+    config.CourseDirectory.course_id = "mattn"
+    return NbGraderAPI(config=config)
+
+
+def release() -> None:
+    """Every assignment of the course: ``release/`` and the gradebook."""
+    api = interface()
+    for folder in sorted(Path("source").iterdir()):
+        done = api.generate_assignment(folder.name, force=True, create=True)
+        if not done["success"]:
+            raise SystemExit(done["log"])
+    api.gradebook.close()
+
+
+def without_stderr(notebook: Any) -> None:
+    """nbgrader gives no point to a cell that warns: a warning is no failure."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+
+
+def grade(job: dict[str, Any]) -> dict[str, Any]:
+    """Points and errors, cell by cell."""
+    from nbgrader.api import Gradebook, MissingEntry
+    from nbgrader.converters import Autograde
+    from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+
+    class Quiet(NbGraderPreprocessor):
+        def preprocess(self, nb: Any, resources: Any) -> Any:
+            without_stderr(nb)
+            return nb, resources
+
+    usual = Autograde.autograde_preprocessors.default_args[0]
+    steps = [
+        step for known in usual for step in (known, Quiet)[: 1 + (known is Execute)]
+    ]
+    api = interface()
+    api.config.Execute.timeout = job["cell_seconds"]
+    api.config.Execute.startup_timeout = 120
+    api.config.Autograde.autograde_preprocessors = steps
+    done = api.autograde(job["assignment"], job["student"], force=True, create=True)
+    if not done["success"]:
+        return {"error": last_error(done["log"] or done.get("error", ""))}
+    feedback = api.generate_feedback(job["assignment"], job["student"], force=True)
+    api.gradebook.close()
+    points: dict[str, float] = {}
+    with Gradebook(f"sqlite:///{Path.cwd() / 'gradebook.db'}") as book:
+        names = (job["assignment"], job["assignment"], job["student"])
+        for name in job["graded"]:
+            try:
+                points[name] = book.find_grade(name, *names).auto_score or 0.0
+            except MissingEntry:
+                points[name] = 0.0
+    path = Path("autograded", job["student"], job["assignment"])
+    text = (path / f"{job['assignment']}.ipynb").read_text(encoding="utf-8")
+    return {
+        "points": points,
+        "errors": errors(json.loads(text)),
+        "feedback": bool(feedback["success"]),
+    }
+
+
+def errors(notebook: dict[str, Any]) -> dict[str, str]:
+    """The first error of each cell that nbgrader knows: ``grade_id → what``."""
+    found: dict[str, str] = {}
+    for cell in notebook["cells"]:
+        name = cell["metadata"].get("nbgrader", {}).get("grade_id")
+        for output in cell.get("outputs", []):
+            if name and output["output_type"] == "error":
+                said = f"{output['ename']}: {output['evalue']}".strip().rstrip(":")
+                found.setdefault(name, said)
+    return found
+
+
+def last_error(log: str) -> str:
+    """The line of the log that says what went wrong."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line.split(":")[0]]
+    return (named or lines or ["nbgrader failed"])[-1]
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["release"]:
+        release()
+        return 0
+    if len(arguments) == 2 and arguments[0] == "grade":
+        job = json.loads(Path(arguments[1]).read_text(encoding="utf-8"))
+        shut_in(job)
+        done = json.dumps(grade(job))
+        Path("result.json").write_text(done, encoding="utf-8")
+        return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
