@@ -16,6 +16,7 @@ import os
 import resource
 import socket
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,12 @@ def interface() -> Any:
     warnings.simplefilter("ignore")
     # nbgrader calls alembic by its bare name.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    import nbgrader.api
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config
 
+    # It starts a process for this each time that it opens the gradebook.
+    nbgrader.api.get_alembic_version = cache(nbgrader.api.get_alembic_version)
     config = Config()
     config.CourseDirectory.root = str(Path.cwd())
     config.CourseDirectory.course_id = "mattn"
@@ -122,12 +126,12 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
     text = (path / f"{job['assignment']}.ipynb").read_text(encoding="utf-8")
     return {
         "points": points,
-        "errors": errors(json.loads(text)),
+        "errors": errors(json.loads(text), job["cell_seconds"]),
         "feedback": bool(feedback["success"]),
     }
 
 
-def errors(notebook: dict[str, Any]) -> dict[str, str]:
+def errors(notebook: dict[str, Any], seconds: int) -> dict[str, str]:
     """The first error of each cell that nbgrader knows: ``grade_id → what``."""
     found: dict[str, str] = {}
     for cell in notebook["cells"]:
@@ -135,12 +139,18 @@ def errors(notebook: dict[str, Any]) -> dict[str, str]:
         for output in cell.get("outputs", []):
             if name and output["output_type"] == "error":
                 said = f"{output['ename']}: {output['evalue']}".strip().rstrip(":")
+                if output["ename"] in ("KeyboardInterrupt", "CellTimeoutError"):
+                    said = f"ran longer than {seconds} s: stopped"
                 found.setdefault(name, said)
     return found
 
 
 def last_error(log: str) -> str:
-    """The line of the log that says what went wrong."""
+    """What went wrong, from nbgrader's log."""
+    if "DeadKernelError" in log:
+        return "its kernel died"
+    if "CellTimeoutError" in log or "UnresponsiveKernelError" in log:
+        return "a cell ran too long and could not be interrupted"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line.split(":")[0]]
     return (named or lines or ["nbgrader failed"])[-1]
