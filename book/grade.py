@@ -147,7 +147,7 @@ def who(path: Path, folder: Path, assignment: str | None) -> tuple[str, str]:
     name = re.sub(r"_\d+_assignsubmission_file.*$", "", name)  # Moodle
     name = re.sub(r"\s*\(\d+\)$|[ _-]+copy\d*$", "", name, flags=re.IGNORECASE)
     name = name.strip(" _-.")
-    canvas = re.fullmatch(r"(.+?)(?:_LATE)?_(\d+)_\d+(?:-\d+)?", name)
+    canvas = re.fullmatch(r"(.+?)(?:_LATE)?_(\d+)_\d+(?:_?-\d+)?", name)
     name, number = (canvas[1], canvas[2]) if canvas else (name, "")
     # Nothing that a spreadsheet would take for a formula, or a path for a path.
     name = re.sub(r"[^\w .@+-]+", "_", name).lstrip("=+-@ .")
