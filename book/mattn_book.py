@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from pages import add_open_graph, finish_pages, set_site
 from sphinx.application import Sphinx
 
 from exercises import write_student_pages
@@ -67,9 +68,11 @@ def describe(
         or first_paragraph(doctree)
         or GENERATED.get(page, app.config.html_title)
     )
-    content = html.escape(shortened(text), quote=True)
+    text = shortened(text)
+    content = html.escape(text, quote=True)
     tag = f'<meta name="description" content="{content}" />'
     context["metatags"] = context.get("metatags", "") + tag
+    add_open_graph(app, page, template, context, text)
 
 
 def share_script(
@@ -108,10 +111,15 @@ def write_front_door(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+<<<<<<< HEAD
     # The student notebooks are pages too: they must be there to be listed.
     write_student_pages()
+=======
+    app.connect("config-inited", set_site)
+>>>>>>> f95564f (wip)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
     app.connect("build-finished", copy_script)
     app.connect("build-finished", write_front_door, priority=900)
+    app.connect("build-finished", finish_pages, priority=950)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -139,9 +139,40 @@ def heads_complete(site: Site) -> Iterator[str]:
             yield f"{name}: {len(described)} descriptions, or an empty one"
         if not page.find("meta", attrs={"http-equiv": "refresh"}):
             titles[title] += 1
+            yield from (f"{name}: {fault}" for fault in shared(page))
     for title, count in titles.items():
         if title and count > 1:
             yield f"{count} pages have the title {title!r}"
+
+
+def shared(page: BeautifulSoup) -> Iterator[str]:
+    """What a link to the page is shown with; addresses in it are whole."""
+    given = [
+        (str(tag["property"]), str(tag.get("content", "")).strip())
+        for tag in page.find_all("meta", property=re.compile("^og:"))
+    ]
+    values = dict(given)
+    if len(values) < len(given):
+        yield "an Open Graph property is given twice"
+    for name in ("og:title", "og:description", "og:type"):
+        if not values.get(name):
+            yield f"{name} is missing"
+    canonical = page.find("link", rel="canonical")
+    addressed = [values.get("og:url"), values.get("og:image"), canonical]
+    if any(addressed) and not all(addressed):
+        yield "only some of og:url, og:image and the canonical address are given"
+    if canonical and canonical.get("href") != values.get("og:url"):
+        yield "og:url is not the canonical address"
+
+
+def images_sized(site: Site) -> Iterator[str]:
+    """Every image has width and height: nothing moves when it arrives."""
+    for path, page in site.pages.items():
+        for image in page.select("article img"):
+            if not all(
+                str(image.get(key, "")).isdigit() for key in ("width", "height")
+            ):
+                yield f"{site.name(path)}: {image.get('src', '?')}: no width or height"
 
 
 def pages_light(site: Site) -> Iterator[str]:
@@ -170,6 +201,7 @@ CHECKS = (
     images_described,
     no_other_host,
     heads_complete,
+    images_sized,
     pages_light,
     nothing_raw,
 )

@@ -15,8 +15,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from stored_state import ROOT, listed_in_toc
 
-pytestmark = pytest.mark.long
-
 BUILT = ROOT / "_build" / "html"
 PAGES = ["index", *sorted(listed_in_toc()), "search", "genindex"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -28,6 +26,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+MAX_LOAD = 4_000_000  # bytes of a page and all that it asks for
 TYPESET = """() => {
   const todo = [...document.querySelectorAll('article .math')]
     .filter(m => !m.querySelector('mjx-container'));
@@ -75,7 +74,7 @@ def browser() -> Iterator[object]:
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
-        pytest.skip(f"no browser found (looked for {', '.join(names)})")
+        pytest.skip("no browser: the pages were not looked at in one; install chromium")
     if not (BUILT / ".built").is_file():
         pytest.fail("the book is not built: `make book` first")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -86,6 +85,7 @@ def browser() -> Iterator[object]:
         browser.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["http", "file"])
 @pytest.mark.parametrize("page_name", PAGES)
 def test_page(browser, server: str, page_name: str, scheme: str) -> None:
@@ -95,6 +95,8 @@ def test_page(browser, server: str, page_name: str, scheme: str) -> None:
     page = context.new_page()
     page.on("request", lambda request: requests.append(request.url))
     page.on("requestfailed", lambda request: failed.append(request.url))
+    loaded: list[int] = []
+    page.on("requestfinished", lambda r: loaded.append(r.sizes()["responseBodySize"]))
     page.on("response", lambda r: r.ok or failed.append(f"{r.status} {r.url}"))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda m: m.type == "error" and errors.append(m.text))
@@ -120,6 +122,7 @@ def test_page(browser, server: str, page_name: str, scheme: str) -> None:
             url for url in requests if not url.startswith((base, "data:", "blob:"))
         ]
         assert outside == []
+        assert scheme == "file" or 50_000 < sum(loaded) < MAX_LOAD
         assert failed == []
         assert errors == []
     finally:

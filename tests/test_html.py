@@ -33,6 +33,11 @@ PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8" />
 <meta name="description" content="A page to break." />
+<meta property="og:type" content="article" />
+<meta property="og:title" content="A page" />
+<meta property="og:description" content="What breaks." />
+<meta property="og:url" content="https://example.org/page.html" />
+<meta property="og:image" content="https://example.org/preview.png" />
 <link rel="canonical" href="https://example.org/page.html" />
 <link rel="stylesheet" href="style.css" />
 <title>A page</title>
@@ -42,7 +47,8 @@ PAGE = """<!DOCTYPE html>
 <h1 id="top">A page</h1>
 <p><a href="#top">up</a>, <a href="other.html#below">over</a>,
 <a href="https://example.org/">away</a></p>
-<figure><img src="figure.png" alt="A grid of six rows and six columns" />
+<figure><img src="figure.png" width="6" height="6"
+alt="A grid of six rows and six columns" />
 <figcaption>The rule is lower-triangular.</figcaption></figure>
 </article>
 </body>
@@ -81,6 +87,13 @@ PLANTS = [
     ("<title>A page</title>", "<title>Another page</title>", "heads_complete"),
     ("A page to break.", "", "heads_complete"),
     ('<meta name="description"', '<meta name="keywords"', "heads_complete"),
+    ("What breaks.", "", "heads_complete"),
+    ('property="og:title"', 'property="og:name"', "heads_complete"),
+    ('property="og:title"', 'property="og:type"', "heads_complete"),
+    ('property="og:image"', 'property="og:video"', "heads_complete"),
+    ('rel="canonical" href="https:', 'rel="canonical" href="http:', "heads_complete"),
+    ('width="6" ', "", "images_sized"),
+    ('height="6"', 'height="auto"', "images_sized"),
     ("</article>", "word " * 80_000 + "</article>", "pages_light"),
     ("</article>", "<p>```{figure} x.png</p></article>", "nothing_raw"),
     ("</article>", "<p>See {ref}`fig-causal`.</p></article>", "nothing_raw"),

@@ -1,0 +1,127 @@
+"""What a page says about itself to other programs, and what the theme gets wrong.
+
+Open Graph: title and description on every page; address and preview image
+only when the book has a site address: ``html.baseurl`` in ``_config.yml``, or
+the environment variable ``MATTN_SITE``, which comes first.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+PREVIEW = "preview.png"
+PREVIEW_ALT = (
+    "A lower-triangular mask of six positions, beside the words "
+    "Masked self-attention: derived, executed and checked."
+)
+TAGS = re.compile(r"<[^>]+>")
+IMAGE = re.compile(r'<img\b(?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+\.png)"[^>]*?/?>')
+# An argument list of several lines: Sphinx writes <dl><dd>…</dd></dl> inside <dt>,
+# a list of definitions of nothing.
+ARGUMENTS = re.compile(
+    r'<dl>\s*((?:<dd><em class="sig-param">.*?</dd>\s*)+)</dl>', re.S
+)
+
+
+def set_site(app: Sphinx, config: Config) -> None:
+    """The site address, from the environment if it is there."""
+    site = os.environ.get("MATTN_SITE", "") or config.html_baseurl
+    config.html_baseurl = site.rstrip("/") + "/" if site else ""
+
+
+def open_graph(
+    title: str, description: str, *, front: bool, page: str, site: str
+) -> str:
+    """The tags by which other programs show a link to a page."""
+    properties = {
+        "og:type": "website" if front else "article",
+        "og:site_name": "mattn",
+        "og:title": title,
+        "og:description": description,
+    }
+    if site:
+        image = f"{site}_static/{PREVIEW}"
+        properties |= {"og:url": site + page, "og:image": image}
+        properties |= {"og:image:alt": PREVIEW_ALT}
+    tags = [
+        f'<meta property="{name}" content="{html.escape(text, quote=True)}" />'
+        for name, text in properties.items()
+    ]
+    return "".join(tags)
+
+
+def add_open_graph(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], description: str
+) -> None:
+    title = html.unescape(TAGS.sub("", context.get("title", ""))) or "mattn"
+    context["metatags"] = context.get("metatags", "") + open_graph(
+        title,
+        description,
+        front=page == app.config.root_doc,
+        page=app.builder.get_target_uri(page),
+        site=app.config.html_baseurl,
+    )
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    """Width and height of a PNG, from its head."""
+    with png.open("rb") as file:
+        head = file.read(24)
+    return struct.unpack(">II", head[16:24])
+
+
+def sized(page: Path) -> Callable[[re.Match[str]], str]:
+    """Give an image its size, so that nothing moves when it arrives."""
+
+    def with_size(match: re.Match[str]) -> str:
+        png = page.parent / match[1]
+        if not png.is_file():
+            return match[0]
+        width, height = size_of(png)
+        return match[0].replace(
+            "<img", f'<img width="{width}" height="{height}" decoding="async"', 1
+        )
+
+    return with_size
+
+
+def arguments(match: re.Match[str]) -> str:
+    inside = match[1].replace("<dd>", '<span class="sig-line">')
+    return f'<span class="sig-lines">{inside.replace("</dd>", "</span>")}</span>'
+
+
+def finished(text: str, page: Path) -> str:
+    """The page with what assistive technology stumbles over put right."""
+    # Arrows that unfold a part of the contents have no name.
+    text = text.replace(
+        '<summary><span class="toctree-toggle"',
+        '<summary aria-label="Pages of this part"><span class="toctree-toggle"',
+    )
+    # Roles of the bibliography: one is deprecated, and the list holds other things.
+    text = text.replace(' role="doc-biblioentry"', "")
+    text = text.replace('<div role="list" class="citation-list">', "<div>")
+    # The empty corner of a table is no heading.
+    text = text.replace('<th class="head"><p></p></th>', '<td class="head"></td>')
+    text = ARGUMENTS.sub(arguments, text)
+    return IMAGE.sub(sized(page), text)
+
+
+def finish_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Bring every page into its final form."""
+    if exception is not None or app.builder.name != "html":
+        return
+    for page in sorted(Path(app.outdir).rglob("*.html")):
+        if "_static" in page.relative_to(app.outdir).parts:
+            continue
+        text = page.read_text(encoding="utf-8")
+        if (better := finished(text, page)) != text:
+            page.write_text(better, encoding="utf-8")

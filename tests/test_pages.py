@@ -1,0 +1,226 @@
+"""What a page does for its reader: found, copied, printed, read without a mouse.
+
+The quick part of the tests in a browser; every page is looked at in
+test_browser.py and test_accessibility.py, which take longer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pages import PREVIEW, finished, open_graph, set_site, size_of
+from stored_state import ROOT
+from test_browser import NARROW, TYPESET, WIDE, browser, server  # noqa: F401
+
+BUILT = ROOT / "_build" / "html"
+CHAPTER = "chapters/02_mask_matrix"
+
+
+@pytest.fixture
+def page(browser) -> Iterator[object]:  # noqa: F811
+    context = browser.new_context(viewport=WIDE)
+    yield context.new_page()
+    context.close()
+
+
+def address(name: str) -> str:
+    return f"{BUILT.as_uri()}/{name}"
+
+
+def test_search_works_from_a_folder(page) -> None:
+    page.goto(address("search.html?q=window"))
+    page.wait_for_selector("#search-results ul.search li a")
+    found = page.locator("#search-results ul.search li a").evaluate_all(
+        "links => links.map(a => a.getAttribute('href'))"
+    )
+    assert any("02_mask_matrix" in link for link in found)
+    assert any("api.html#mattn.masks.window" in link for link in found)
+
+
+def test_copy_button_leaves_prompts_behind(browser, server: str) -> None:  # noqa: F811
+    context = browser.new_context(viewport=WIDE)
+    try:
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.goto(f"{server}/chapters/api.html")
+        block = page.locator("div.highlight", has_text=">>> causal.matrix(2, 3)").first
+        block.scroll_into_view_if_needed()
+        block.hover()
+        block.locator("button.copybtn").click()
+        page.wait_for_selector("button.copybtn.success")
+        copied = page.evaluate("() => navigator.clipboard.readText()")
+        assert copied == "causal.matrix(2, 3)"
+    finally:
+        context.close()
+
+
+def test_mark_and_name_lead_to_the_front_page(page) -> None:
+    page.goto(address(f"{CHAPTER}.html"))
+    mark = page.locator(".mattn-brand svg")
+    box = mark.bounding_box()
+    assert (box["width"], box["height"]) == (28, 28)
+    page.locator(".mattn-brand a").click()
+    page.wait_for_url("**/chapters/index.html")
+
+
+def test_next_previous_and_permalinks(page) -> None:
+    page.goto(address(f"{CHAPTER}.html"))
+    assert page.locator(".prev-next-area a.left-prev").is_visible()
+    assert page.locator(".prev-next-area a.right-next").is_visible()
+    for heading in page.locator("article :is(h1, h2, h3)").all():
+        link = heading.locator("a.headerlink")
+        anchor = link.get_attribute("href")
+        assert page.locator(f'[id="{anchor[1:]}"]').count() == 1
+    heading = page.locator("article h2").first
+    heading.hover()
+    page.wait_for_function(
+        "h => getComputedStyle(h.querySelector('.headerlink')).opacity > 0",
+        arg=heading.element_handle(),
+    )
+
+
+TABBED = """() => {
+  const e = document.activeElement;
+  const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  return {at: [...document.querySelectorAll('*')].indexOf(e), name: e.tagName,
+    seen: box.width > 0 && box.height > 0 && style.visibility === 'visible',
+    ring: style.outlineStyle !== 'none' || style.boxShadow !== 'none'
+      || e.matches('input')};
+}"""
+TO_REACH = """() => [...document.querySelectorAll(
+    'a[href], button, summary, input, select, textarea')]
+  .filter(e => e.checkVisibility({visibilityProperty: true})
+    && e.tabIndex >= 0 && !e.disabled && !e.closest('dialog:not([open])'))
+  .map(e => [[...document.querySelectorAll('*')].indexOf(e), e.outerHTML])"""
+
+
+def test_keyboard_reaches_everything_and_shows_where(page) -> None:
+    page.goto(address("chapters/index.html"))
+    page.wait_for_function(TYPESET)
+    page.wait_for_selector("button.copybtn", state="attached")
+    wanted = dict(page.evaluate(TO_REACH))
+    assert len(wanted) > 40
+    first, reached = None, []
+    for _ in range(len(wanted) + 40):
+        page.keyboard.press("Tab")
+        tabbed = page.evaluate(TABBED)
+        if tabbed["name"] == "BODY" or tabbed["at"] in reached:
+            break
+        assert tabbed["seen"], wanted.get(tabbed["at"])
+        assert tabbed["ring"], wanted.get(tabbed["at"])
+        first = first or wanted[tabbed["at"]]
+        reached.append(tabbed["at"])
+    assert 'href="#main-content"' in first
+    missed = [wanted[at][:120] for at in wanted.keys() - set(reached)]
+    assert not missed
+
+
+def test_answers_open_by_keyboard(page) -> None:
+    page.goto(address(f"{CHAPTER}.html"))
+    answer = page.locator("article details").first
+    answer.locator("summary").focus()
+    assert not answer.evaluate("d => d.open")
+    page.keyboard.press("Enter")
+    assert answer.evaluate("d => d.open")
+
+
+MOVES = """() => [...document.querySelectorAll('*')].filter(e => {
+  const s = getComputedStyle(e);
+  return e.checkVisibility() && (s.animationName !== 'none'
+    || s.transitionDuration.split(',').some(t => parseFloat(t) > 0
+      && s.transitionProperty !== 'none')
+    || s.scrollBehavior === 'smooth');
+}).length"""
+
+
+def test_nothing_moves_where_no_motion_is_wished(page) -> None:
+    page.goto(address(f"{CHAPTER}.html"))
+    page.emulate_media(reduced_motion="no-preference")
+    assert page.evaluate(MOVES) > 0
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(MOVES) == 0
+
+
+def test_print_has_the_text_and_the_answers_only(page) -> None:
+    page.goto(address(f"{CHAPTER}.html"))
+    page.wait_for_function(TYPESET)
+    page.emulate_media(media="print", color_scheme="light")
+    for gone in (
+        ".bd-sidebar-primary",
+        ".bd-sidebar-secondary",
+        ".bd-header-article",
+        ".prev-next-footer",
+        "button.copybtn",
+        "a.headerlink",
+    ):
+        assert not page.locator(gone).first.is_visible(), gone
+    assert page.locator("article h1").is_visible()
+    answer = page.locator("article details > p").first
+    assert answer.bounding_box()["height"] > 10
+
+
+SHIFT = """() => new Promise(done => {
+  let sum = 0;
+  new PerformanceObserver(list => {
+    for (const e of list.getEntries()) if (!e.hadRecentInput) sum += e.value;
+  }).observe({type: 'layout-shift', buffered: true});
+  setTimeout(() => done(sum), 500);
+})"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["1280", "390"])
+def test_layout_does_not_jump(browser, server: str, size) -> None:  # noqa: F811
+    """Below 0.1 counts as good; nothing here needs the half of that."""
+    context = browser.new_context(viewport=size)
+    try:
+        page = context.new_page()
+        page.goto(f"{server}/{CHAPTER}.html")
+        page.wait_for_function(TYPESET)
+        assert page.evaluate(SHIFT) < 0.05
+    finally:
+        context.close()
+
+
+def test_our_scripts_do_not_hold_up_a_page() -> None:
+    """In the head nothing is ours, and MathJax is deferred."""
+    for path in sorted((BUILT / "chapters").glob("*.html")):
+        head = path.read_text(encoding="utf-8").partition("</head>")[0]
+        scripts = re.findall(r"<script[^>]*\bsrc=[^>]*>", head)
+        assert not [s for s in scripts if "playground" in s]
+        assert all("defer" in s for s in scripts if "mathjax" in s)
+
+
+def test_address_and_preview_image_only_with_a_site() -> None:
+    bare = open_graph("A & B", "Text.", front=False, page="a.html", site="")
+    assert 'content="A &amp; B"' in bare
+    assert "og:url" not in bare
+    assert "og:image" not in bare
+    full = open_graph(
+        "A", "Text.", front=True, page="a.html", site="https://a.example/"
+    )
+    assert '"og:url" content="https://a.example/a.html"' in full
+    assert f'"og:image" content="https://a.example/_static/{PREVIEW}"' in full
+    assert size_of(ROOT / "book" / "static" / PREVIEW) == (1200, 630)
+
+
+def test_site_address_from_the_environment_comes_first(monkeypatch) -> None:
+    config = SimpleNamespace(html_baseurl="https://a.example/book")
+    monkeypatch.delenv("MATTN_SITE", raising=False)
+    set_site(None, config)
+    assert config.html_baseurl == "https://a.example/book/"
+    monkeypatch.setenv("MATTN_SITE", "https://b.example")
+    set_site(None, config)
+    assert config.html_baseurl == "https://b.example/"
+
+
+def test_images_are_given_their_size(tmp_path: Path) -> None:
+    source = BUILT.glob("_images/*.png")
+    (tmp_path / "a.png").write_bytes(next(source).read_bytes())
+    width, height = size_of(tmp_path / "a.png")
+    text = finished('<img alt="x" src="a.png"/><img src="b.png"/>', tmp_path / "p.html")
+    assert f'<img width="{width}" height="{height}" decoding="async" alt="x"' in text
+    assert '<img src="b.png"/>' in text
