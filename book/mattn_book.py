@@ -111,12 +111,9 @@ def write_front_door(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-<<<<<<< HEAD
     # The student notebooks are pages too: they must be there to be listed.
     write_student_pages()
-=======
     app.connect("config-inited", set_site)
->>>>>>> f95564f (wip)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
     app.connect("build-finished", copy_script)
