@@ -276,15 +276,17 @@ def main() -> None:
         choose(options.choose)
         return
     start(0)
-    seeds: dict[str, dict] = {}
+    header, seeds = record.header(note=options.note), {}
     if options.join and options.to.is_file():
-        seeds = json.loads(options.to.read_text())["seeds"]
+        before = json.loads(options.to.read_text())
+        seeds = before["seeds"]
+        header["command"] = f"{before['command']} && {header['command']}"
     for seed in options.seeds:
         seeds[str(seed)] = one_seed(seed, options.scale)
         model, theirs = ours(65), Reference(65)
         record.write(
             {
-                **record.header(note=options.note),
+                **header,
                 "what": "validation loss, nats per character, against CPU time",
                 "reference": REFERENCE_BATCH
                 | {"lr": REFERENCE_LR, "parameters": n_parameters(theirs)},

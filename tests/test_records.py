@@ -6,8 +6,10 @@ import datetime
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import mattn
 
 RECORDS = Path(mattn.__file__).parent / "records"
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+PARTS = [Fraction(1, 8), Fraction(1, 4), Fraction(1)]
 
 
 def check_origin(record: dict) -> None:
@@ -79,6 +82,36 @@ def test_the_record_of_attention_keeps_the_bounds():
     assert all(f["largest_deviation"] < 0.05 for f in record["memory"]["fit"].values())
     beyond = [r for r in record["allocator"]["rows"] if r["T"] > 1024]
     assert all(r["share_of_mapping"] > 0.4 for r in beyond)
+
+
+def test_the_record_of_generation_keeps_the_bounds():
+    record = json.loads((RECORDS / "generation_cpu.json").read_text())
+    assert record["threads"] == 1
+    assert record["model"]["layers"] == 6
+    assert record["model"]["width"] == 512
+    assert record["cache"]["n_tokens"] == 512
+    assert record["cache"]["times_as_fast"] >= 8
+    assert record["steps"]["positions"] == [50, 500]
+    assert record["steps"]["ratio"] <= 1.3
+    assert record["batch"]["n_prompts"] == 16
+    assert record["batch"]["times_as_many"] >= 6
+
+
+def test_the_record_of_training_keeps_the_bounds():
+    record = json.loads((RECORDS / "training_cpu.json").read_text())
+    seeds, median = record["seeds"].values(), record["median"]
+    assert record["threads"] == 1
+    assert len(seeds) == 3
+    assert 790_000 < record["reference"]["parameters"] < 820_000
+    for name, found in median.items():
+        for kind, value in found.items():
+            each = [seed[name][kind] for seed in seeds]
+            assert statistics.median(each) == pytest.approx(value, abs=1e-4)
+    assert 1.85 < median["reference"]["loss"] < 1.95
+    assert all(median[str(part)]["share"] <= part for part in PARTS)
+    assert median["1/8"]["loss"] <= median["reference"]["loss"]
+    assert median["1/4"]["loss"] <= 1.74
+    assert median["1"]["loss"] <= 1.57
 
 
 def test_the_benchmark_of_attention_runs_end_to_end(tmp_path):
