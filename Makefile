@@ -43,7 +43,8 @@ assignments: $(READY) $(INSTRUCTOR) ## notebooks to give out, and a course of nb
 
 grade: $(READY) $(INSTRUCTOR) ## grade a folder of notebooks (SUBMISSIONS=dir)
 	@test -f _build/assignments/.built || $(MAKE) --no-print-directory assignments
-	@$(PY) book/grade.py "$(SUBMISSIONS)"
+	@$(PY) book/grade.py "$(SUBMISSIONS)" $(if $(GRADES),--out "$(GRADES)") \
+		$(GRADE_OPTIONS)
 
 test: $(READY) ## everything a change must pass: style, book, tests, outputs
 	$(PY) -m ruff check

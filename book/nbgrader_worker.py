@@ -30,9 +30,11 @@ def loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
         request = array.array("B", b"lo".ljust(16, b"\0") + bytes(16))
         fcntl.ioctl(some, SIOCGIFFLAGS, request)
-        flags = int.from_bytes(request[16:18].tobytes(), sys.byteorder) | IFF_UP
-        request[16:18] = array.array("B", flags.to_bytes(2, sys.byteorder))
-        fcntl.ioctl(some, SIOCSIFFLAGS, request)
+        flags = int.from_bytes(request[16:18].tobytes(), sys.byteorder)
+        if not flags & IFF_UP:
+            up = (flags | IFF_UP).to_bytes(2, sys.byteorder)
+            request[16:18] = array.array("B", up)
+            fcntl.ioctl(some, SIOCSIFFLAGS, request)
 
 
 def only_loopback() -> bool:

@@ -28,7 +28,7 @@ needs_nbgrader = pytest.mark.skipif(
     not assignments.PYTHON.is_file(),
     reason="nbgrader is not set up: `make test-long` does it",
 )
-LIMITS = ["--seconds", "120", "--cell-seconds", "10"]
+LIMITS = ["--seconds", "240", "--cell-seconds", "30"]
 
 
 # What is looked at before anything runs.
