@@ -36,8 +36,9 @@ from mattn.attention import merge_heads, split_heads
 from mattn.audit import audit
 from mattn.checks import influence, same
 from mattn.data import MarkovSource
+from mattn.generation import beam_search, min_p, repetition_penalty, top_p
 from mattn.masks import default_positions
-from mattn.models import MLP, Config
+from mattn.models import MLP, Config, Decoder
 from mattn.rotary import Rotary
 from mattn.training import next_token_loss
 
@@ -324,6 +325,44 @@ def is_swiglu(f, rng):
     same(f(x, mlp.gate.weight, mlp.up.weight, mlp.down.weight), mlp(x[None])[0])
 
 
+def is_filter(make):
+    """``f(logits, number)`` for one row is mattn's filter for a batch of one."""
+
+    def check(f, rng):
+        logits = 3 * normal(rng, sizes(rng, 1)[0])
+        for number in (0.0, 0.3, float(rng.random()), 0.9, 1.0):
+            expected = make(number)(logits[None], torch.zeros(1, 0).long())[0]
+            got = f(logits, number)
+            if make is top_p and number == 1.0:  # by hand, rounding may cut the tail
+                got = torch.where(logits.softmax(-1) < 1e-6, expected, got)
+            same(got, expected)
+
+    return check
+
+
+def is_repetition_penalty(f, rng):
+    V, T = sizes(rng, 2)
+    logits, tokens = normal(rng, V), torch.from_numpy(rng.integers(0, V, T))
+    expected = repetition_penalty(1.3)(logits[None], tokens[None])[0]
+    same(f(logits, tokens, 1.3), expected)
+
+
+def is_beam_search(f, rng):
+    torch.manual_seed(int(rng.integers(99)))
+    model = Decoder(Config(5, 8, 1, 2)).double()
+
+    @torch.no_grad()
+    def next_log_probs(tokens):
+        return model(torch.tensor([tokens]))[0, -1].log_softmax(-1)
+
+    for n_beams in (1, 3):
+        expected = beam_search(model, [[1, 2]], 4, n_beams=n_beams)[0]
+        got = f(next_log_probs, [1, 2], 4, n_beams)
+        assert [tokens for _, tokens in got] == [h.tokens for h in expected]
+        for (total, _), h in zip(got, expected, strict=True):
+            assert abs(total - h.log_prob) < 1e-9
+
+
 def with_options(check, **options):
     return lambda f, rng: check(f, rng, **options)
 
@@ -424,6 +463,12 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "rotary_by_hand": is_rotary,
         "rms_norm_by_hand": is_rms_norm,
         "swiglu_by_hand": is_swiglu,
+    },
+    "07_text_generation": {
+        "top_p_by_hand": is_filter(top_p),
+        "min_p_by_hand": is_filter(min_p),
+        "repetition_penalty_by_hand": is_repetition_penalty,
+        "beam_search_by_hand": is_beam_search,
     },
     "09_masks_that_went_wrong": {"leaks_by_hand": is_leaks},
     "10_gpu": {
