@@ -43,14 +43,6 @@ def exercises_of(stem: str) -> list[ex.Exercise]:
         return []
 
 
-CODING = [
-    pytest.param(stem, e.name, id=f"{stem}-{e.name}")
-    for stem in STEMS
-    for e in exercises_of(stem)
-    if e.solution is not None
-]
-
-
 def answers_of(stem: str) -> list[dict[str, Any]]:
     path = ex.ANSWERS / f"{stem}.toml"
     return ex.answers(stem)["answer"] if path.is_file() else []
@@ -307,12 +299,8 @@ def wrong_reason(e: ex.Exercise, solution: Any, check: Any) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("stem", "name"), CODING)
-def test_exercise_stands_alone(stem: str, name: str, run: Runner) -> None:
-    assert run(run_alone, stem, name) == Attempt(None, None)
-
-
-# Answers: the table beside each notebook.
+# Answers: the table beside each notebook. Each runs with the plain cells alone,
+# so that no exercise needs the answer to another.
 
 
 @pytest.mark.parametrize(("stem", "answer"), ANSWERS)

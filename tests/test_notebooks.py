@@ -40,7 +40,9 @@ def test_toc_lists_the_exercises_beneath_their_chapters() -> None:
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     chapters = {c["file"]: c for part in contents["parts"] for c in part["chapters"]}
     for path in (ROOT / "exercises").glob("*.ipynb"):
-        sections = chapters[f"chapters/{path.stem}"].get("sections", [])
+        chapter = f"chapters/{path.stem}"
+        assert chapter in chapters
+        sections = chapters[chapter].get("sections", [])
         assert {"file": f"chapters/exercises/{path.stem}"} in sections
 
 
