@@ -362,7 +362,8 @@ class EncoderDecoder(nn.Module):
     Encoder: ``full & padding``; decoder: ``causal``; cross-attention, which
     takes keys and values from the encoder: ``padding`` of the source.
     ``source`` is the encoder's configuration; without it source and target
-    share configuration and embedding. Derived in chapter 8.
+    share configuration and embedding; its ``context``, if any, is the most
+    tokens a source may have. Derived in chapter 8.
     """
 
     def __init__(self, config: Config, source: Config | None = None):
@@ -398,6 +399,13 @@ class EncoderDecoder(nn.Module):
         source_lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B S C"]:
         """The encoder's features, which cross-attention reads."""
+        longest = self.encoder.config.context
+        _expect(
+            longest is None or source.shape[1] <= longest,
+            f"EncoderDecoder: expected sources of at most {longest} tokens, the "
+            f"context of the source's configuration; got {source.shape[1]}. Divide "
+            "the text into sentences.",
+        )
         x = embed(self.source_embedding or self.decoder.embedding, source)
         return self.encoder.run(x, mask=_padding(source_lengths))
 

@@ -3,14 +3,16 @@
 Rows are queries, downwards; columns are keys, their labels on top. A colour
 has one meaning everywhere and never stands alone: blocked cells are hatched,
 small grids print their values. Every ``show_…`` function returns the figure;
-``playground`` returns a widget.
+``show_table`` returns a table, ``playground`` a widget.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,6 +43,7 @@ __all__ = [
     "show_running",
     "show_scaling",
     "show_scores",
+    "show_table",
     "show_texts",
     "show_weights",
 ]
@@ -357,6 +360,45 @@ def show_decoder(
     ax.set(xlim=(-0.75, T + 0.1), ylim=(-0.95, 8.7))
     ax.axis("off")
     return _finished(figure)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under column names: HTML in a notebook, plain text elsewhere."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        return "\n".join(" | ".join(row) for row in (self.columns, *self.rows))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def line(tag: str, row: Sequence[str]) -> str:
+            cells = (f"<{tag}>{html.escape(cell)}</{tag.split()[0]}>" for cell in row)
+            return f"<tr>{''.join(cells)}</tr>"
+
+        head = line('th scope="col" style="text-align: left"', self.columns)
+        body = [line('td style="text-align: left"', row) for row in self.rows]
+        body = "\n".join(body)
+        return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of text, in any script that the reader's browser has.
+
+    >>> show_table(["English", "Chinese"], [("cat", "猫")])
+    English | Chinese
+    cat | 猫
+    """
+    found = tuple(tuple(str(cell) for cell in row) for row in rows)
+    wrong = [row for row in found if len(row) != len(columns)]
+    if wrong:
+        raise ValueError(
+            f"show_table: expected {len(columns)} cells in every row; got {wrong[0]}."
+        )
+    return Table(tuple(columns), found)
 
 
 def show_texts(texts: Mapping[str, str], *, title: str | None = None) -> Figure:

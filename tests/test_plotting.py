@@ -28,6 +28,7 @@ from mattn.plotting import (
     show_running,
     show_scaling,
     show_scores,
+    show_table,
     show_weights,
 )
 
@@ -233,3 +234,15 @@ def test_what_is_drawn_is_not_changed():
     show_weights(values.abs(), allowed=allowed)
     show_mask(allowed)
     assert values._version == allowed._version == 0
+
+
+def test_a_table_shows_text_in_any_script():
+    table = show_table(["English", "Chinese"], [("a < b", "猫"), (1, 2)])
+    assert repr(table).splitlines() == ["English | Chinese", "a < b | 猫", "1 | 2"]
+    html = table._repr_html_()
+    assert html.count("<tr>") == html.count("</tr>") == 3
+    assert html.count('scope="col"') == html.count("</th>") == 2
+    assert "a &lt; b</td>" in html
+    assert "猫</td>" in html
+    with pytest.raises(ValueError, match="2 cells"):
+        show_table(["a", "b"], [("only one",)])

@@ -167,3 +167,12 @@ def test_empty_sources_are_refused():
         translate(tiny(), [[5], []], 4, start=START, stop=END)
     with pytest.raises(ValueError, match="sources"):
         translate(tiny(), [], 4, start=START, stop=END)
+
+
+def test_sources_longer_than_the_context_are_refused():
+    config = Config(n_symbols=V, d_model=8, n_layers=1, n_heads=1, context=4)
+    model = EncoderDecoder(config)
+    ask = functools.partial(translate, model, n_tokens=3, start=START, stop=END)
+    assert len(ask([[5, 6, 7, 8]])) == 1
+    with pytest.raises(ValueError, match=r"at most 4 tokens.*got 5"):
+        ask([[5, 6], [5, 6, 7, 8, 9]])

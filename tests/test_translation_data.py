@@ -230,7 +230,9 @@ The books that we sold in the shop last year are cheap. | 我们去年在商店�
 The film that she watched is exciting. | 她看的电影很精彩。
 These maps are not practical. | 这些地图不实用。
 An important letter. | none
-This coat is expensive. | 这件大衣很贵。
+This coat is expensive. | 这件大衣很昂贵。
+He bought a bottle of expensive wine. | 他买了一瓶昂贵的葡萄酒。
+These cute children like letters. | 这些可爱的孩子喜欢信。
 That table is not heavy. | 那张桌子不重。
 Are these flowers fresh? | 这些花新鲜吗？
 This bag is black. | 这个包是黑色的。
@@ -435,6 +437,17 @@ def test_the_parts_of_new_patterns_are_trained(splits):
         for kind, _, noun in pair.patterns:
             if kind == "numeral":
                 assert counted[noun]  # all of them other numerals
+
+
+def test_a_held_out_word_keeps_other_nouns_in_training(splits):
+    """Else "new" would ask for what no sentence could have taught."""
+    nouns = collections.defaultdict(set)
+    for pair in splits["train"]:
+        for kind, word, noun in pair.patterns:
+            nouns[kind, word].add(noun)
+    for pair in splits["new"]:
+        for kind, word, _ in filter(is_held_out, pair.patterns):
+            assert kind == "numeral" or len(nouns[kind, word]) >= 3, (kind, word)
 
 
 # ------------------------------------------------------------------ tokens, batches

@@ -29,10 +29,27 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 
+from mattn.data.lexicon import (
+    ADJECTIVES,
+    CAPITAL,
+    COLOURS,
+    DRINKS,
+    EXISTS,
+    GOODS,
+    HAS_COLOUR,
+    MANY_EXIST,
+    NAMES,
+    NOUNS,
+    PEOPLE,
+    PLACES,
+    PREDICATES,
+    VERBS,
+    Verb,
+    each,
+)
 from mattn.data.numerals import (
     LARGEST,
     MONTHS,
@@ -62,7 +79,11 @@ LONGEST_TRAINED = 18
 """English words and marks of the longest training sentence."""
 
 _HYPHEN = frozenset(english_number(n)[0] for n in range(20, 100, 10))
+_UNITS = {english_number(n)[0] for n in range(1, 10)} | {
+    english_ordinal(n)[0] for n in range(1, 10)
+}
 _MARKS = frozenset(".,?")
+_YEARS = (*range(1910, 2000), *range(2010, 2025))
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,301 +394,9 @@ def english_text(words: Sequence[str]) -> str:
         before = words[i - 1] if i else ""
         last = word in _UNITS and before in _HYPHEN
         out += "" if word in _MARKS or not i else "-" if last else " "
-        out += word.capitalize() if word in _CAPITAL or not i else word
+        out += word.capitalize() if word in CAPITAL or not i else word
     return out
 
-
-# ---------------------------------------------------------------- the words
-
-_UNITS = {english_number(n)[0] for n in range(1, 10)} | {
-    english_ordinal(n)[0] for n in range(1, 10)
-}
-
-_NAMES = {
-    "anna": "安娜", "tom": "汤姆", "mary": "玛丽", "david": "大卫",
-    "peter": "彼得", "lucy": "露西",
-}  # fmt: skip
-_CAPITAL = {"i", "beijing", "shanghai", *_NAMES, *MONTHS, *WEEKDAYS} | {
-    f"{day}s" for day in WEEKDAYS
-}
-
-_NOUNS = {
-    bare: (one, many, chinese, measure)
-    for bare, one, many, chinese, measure in (
-        line.split(", ")
-        for line in """\
-books, book, books, 书, 本
-dictionaries, dictionary, dictionaries, 词典, 本
-magazines, magazine, magazines, 杂志, 本
-novels, novel, novels, 小说, 本
-newspapers, newspaper, newspapers, 报纸, 份
-letters, letter, letters, 信, 封
-poems, poem, poems, 诗, 首
-songs, song, songs, 歌, 首
-maps, map, maps, 地图, 张
-photos, photo, photos, 照片, 张
-tickets, ticket, tickets, 票, 张
-tables, table, tables, 桌子, 张
-beds, bed, beds, 床, 张
-chairs, chair, chairs, 椅子, 把
-umbrellas, umbrella, umbrellas, 雨伞, 把
-keys, key, keys, 钥匙, 把
-knives, knife, knives, 刀, 把
-pens, pen, pens, 钢笔, 支
-pencils, pencil, pencils, 铅笔, 支
-cats, cat, cats, 猫, 只
-dogs, dog, dogs, 狗, 只
-birds, bird, birds, 鸟, 只
-snakes, snake, snakes, 蛇, 条
-skirts, skirt, skirts, 裙子, 条
-scarves, scarf, scarves, 围巾, 条
-towels, towel, towels, 毛巾, 条
-shirts, shirt, shirts, 衬衫, 件
-coats, coat, coats, 大衣, 件
-sweaters, sweater, sweaters, 毛衣, 件
-cars, car, cars, 汽车, 辆
-bicycles, bicycle, bicycles, 自行车, 辆
-trucks, truck, trucks, 卡车, 辆
-taxis, taxi, taxis, 出租车, 辆
-computers, computer, computers, 电脑, 台
-cameras, camera, cameras, 照相机, 台
-films, film, films, 电影, 部
-phones, phone, phones, 手机, 部
-trees, tree, trees, 树, 棵
-flowers, flower, flowers, 花, 朵
-cups, cup, cups, 杯子, 个
-bags, bag, bags, 包, 个
-clocks, clock, clocks, 钟, 个
-apples, apple, apples, 苹果, 个
-oranges, orange, oranges, 橙子, 个
-eggs, egg, eggs, 鸡蛋, 个
-cakes, cake, cakes, 蛋糕, 个
-tea, cup of, cups of, 茶, 杯
-coffee, cup of, cups of, 咖啡, 杯
-water, glass of, glasses of, 水, 杯
-milk, glass of, glasses of, 牛奶, 杯
-juice, glass of, glasses of, 果汁, 杯
-beer, bottle of, bottles of, 啤酒, 瓶
-wine, bottle of, bottles of, 葡萄酒, 瓶
-shoes, pair of, pairs of, 鞋, 双
-socks, pair of, pairs of, 袜子, 双
-teachers, teacher, teachers, 老师, 位
-doctors, doctor, doctors, 医生, 位
-lawyers, lawyer, lawyers, 律师, 位
-writers, writer, writers, 作家, 位
-students, student, students, 学生, 个
-children, child, children, 孩子, 个
-workers, worker, workers, 工人, 名
-nurses, nurse, nurses, 护士, 名
-drivers, driver, drivers, 司机, 名""".splitlines()
-    )
-}
-
-_PEOPLE = "teachers doctors lawyers writers students children workers nurses drivers"
-_CLOTHES = "skirts scarves shirts coats sweaters shoes socks"
-_VEHICLES = "cars bicycles trucks taxis"
-_PRINTED = "books magazines novels newspapers letters"
-_PAPER = _PRINTED + " dictionaries maps photos tickets"
-_DRINKS = "tea coffee water milk juice beer wine"
-_FOOD = "apples oranges eggs cakes"
-_ANIMALS = "cats dogs birds snakes"
-_FURNITURE = "tables beds chairs"
-_MACHINES = "computers cameras phones clocks"
-_TOOLS = "umbrellas keys knives pens pencils towels cups bags"
-_GOODS = (
-    f"books dictionaries magazines novels maps {_FURNITURE} umbrellas knives pens "
-    f"pencils towels cups bags {_CLOTHES} {_MACHINES} {_FOOD} {_DRINKS} flowers cats "
-    "dogs birds cars bicycles trucks"
-)
-
-
-class _Verb(NamedTuple):
-    base: str
-    third: str
-    past: str
-    chinese: str
-    nouns: str
-    places: str
-    tenses: str
-    """p(ast), f(uture), h(abit), s(tate)."""
-
-
-_TOWN = "beijing shanghai"
-_VERBS = [
-    _Verb("buy", "buys", "bought", "买", _GOODS, f"shop {_TOWN}", "pfh"),
-    _Verb("sell", "sells", "sold", "卖", _GOODS, f"shop {_TOWN}", "pfh"),
-    _Verb(
-        "borrow",
-        "borrows",
-        "borrowed",
-        "借",
-        "books dictionaries magazines novels maps umbrellas pens pencils computers "
-        "cameras bicycles cars trucks knives chairs",
-        "library school office",
-        "pf",
-    ),
-    _Verb("read", "reads", "read", "看", _PRINTED, "home library office park", "pfh"),
-    _Verb("watch", "watches", "watched", "看", "films", f"home school {_TOWN}", "pfh"),
-    _Verb("drink", "drinks", "drank", "喝", _DRINKS, "home restaurant office", "pfh"),
-    _Verb("eat", "eats", "ate", "吃", _FOOD, "home restaurant school park", "pfh"),
-    _Verb(
-        "write",
-        "writes",
-        "wrote",
-        "写",
-        "letters poems novels songs books",
-        "home library office",
-        "pfh",
-    ),
-    _Verb("sing", "sings", "sang", "唱", "songs", "home school park", "pfh"),
-    _Verb(
-        "draw",
-        "draws",
-        "drew",
-        "画",
-        f"{_ANIMALS} trees flowers maps cars cups",
-        "home school park",
-        "pfh",
-    ),
-    _Verb(
-        "repair",
-        "repairs",
-        "repaired",
-        "修",
-        f"{_VEHICLES} {_MACHINES} tables chairs umbrellas",
-        f"home school {_TOWN}",
-        "pfh",
-    ),
-    _Verb(
-        "wash",
-        "washes",
-        "washed",
-        "洗",
-        f"{_CLOTHES} cups bags towels knives apples cars trucks",
-        "home school",
-        "pfh",
-    ),
-    _Verb(
-        "see",
-        "sees",
-        "saw",
-        "看见",
-        f"{_ANIMALS} {_VEHICLES} {_PEOPLE}",
-        f"park school station hospital {_TOWN}",
-        "p",
-    ),
-    _Verb(
-        "find",
-        "finds",
-        "found",
-        "找到",
-        f"{_TOOLS} letters photos tickets maps cameras phones cats dogs",
-        "home office park school station library",
-        "pf",
-    ),
-    _Verb(
-        "like",
-        "likes",
-        "liked",
-        "喜欢",
-        f"{_PAPER} poems films {_GOODS} {_ANIMALS}",
-        "",
-        "s",
-    ),
-    _Verb("need", "needs", "needed", "需要", f"{_GOODS} keys tickets", "", "s"),
-    _Verb("know", "knows", "knew", "认识", _PEOPLE, "", "s"),
-    _Verb("have", "has", "had", "有", f"{_GOODS} keys tickets photos", "", "s"),
-]
-
-_COLOURS = {
-    "red": "红色", "black": "黑色", "white": "白色", "blue": "蓝色",
-    "green": "绿色", "yellow": "黄色",
-}  # fmt: skip
-_COLOURED = (
-    f"{_CLOTHES} {_VEHICLES} umbrellas bags cups chairs towels pens flowers phones"
-)
-_HAS_COLOUR = {
-    colour: (
-        "",
-        _COLOURED + " cats dogs birds" * (colour in ("black", "white", "yellow")),
-    )
-    for colour in _COLOURS
-}
-# Before a noun with 的; as a predicate with 很. None begins with 有, which 不 would
-# not negate.
-_ADJECTIVES = {
-    "beautiful": ("漂亮", f"{_CLOTHES} flowers bags cups photos cars umbrellas birds"),
-    "cheap": ("便宜", f"{_GOODS} tickets newspapers"),
-    "exciting": ("精彩", "books novels films"),
-    "important": ("重要", "letters photos maps"),
-    "clean": ("干净", f"{_CLOTHES} cups towels tables beds chairs"),
-    "practical": ("实用", "dictionaries maps knives computers books bags"),
-    "comfortable": ("舒服", "beds chairs shoes coats sweaters"),
-    "cute": ("可爱", "cats dogs birds children"),
-    "fresh": ("新鲜", "apples oranges eggs milk juice flowers cakes"),
-    "young": ("年轻", "teachers doctors lawyers writers workers nurses drivers"),
-    "friendly": ("友好", "teachers doctors lawyers students workers nurses drivers"),
-    "clever": ("聪明", "students children dogs lawyers"),
-}
-_PREDICATES = {
-    "expensive": ("贵", f"{_GOODS} tickets"),
-    "new": ("新", f"{_CLOTHES} {_VEHICLES} {_MACHINES} {_FURNITURE} umbrellas bags"),
-    "heavy": ("重", f"{_FURNITURE} computers bags dictionaries bicycles"),
-    "big": ("大", f"{_FURNITURE} umbrellas bags trees cakes dogs trucks"),
-}
-
-_PLACES = {
-    "home": (("at", "home"), "家"),
-    "school": (("at", "the", "school"), "学校"),
-    "library": (("in", "the", "library"), "图书馆"),
-    "shop": (("in", "the", "shop"), "商店"),
-    "park": (("in", "the", "park"), "公园"),
-    "office": (("in", "the", "office"), "办公室"),
-    "hospital": (("in", "the", "hospital"), "医院"),
-    "restaurant": (("in", "the", "restaurant"), "餐厅"),
-    "station": (("at", "the", "station"), "车站"),
-    "kitchen": (("in", "the", "kitchen"), "厨房"),
-    "beijing": (("in", "beijing"), "北京"),
-    "shanghai": (("in", "shanghai"), "上海"),
-}
-# Where things are: English, Chinese, what, and whether there can be very many.
-_EXISTS = [
-    (("on", "the", "table"), "桌子上", f"{_PAPER} keys pens pencils cups bags {_FOOD}"),
-    (("on", "the", "bed"), "床上", f"{_CLOTHES} books bags cats"),
-    (("on", "the", "wall"), "墙上", "photos maps clocks"),
-    (("under", "the", "table"), "桌子下面", "cats dogs bags shoes"),
-    (("at", "home"), "家里", f"cats dogs books computers chairs beds {_DRINKS}"),
-    (("in", "the", "kitchen"), "厨房里", f"cups knives {_FOOD} {_DRINKS} chairs"),
-    (("in", "the", "office"), "办公室里", "computers chairs tables phones lawyers"),
-    (("in", "the", "restaurant"), "餐厅里", "tables chairs children workers"),
-]
-_MANY_EXIST = [
-    (
-        ("in", "the", "library"),
-        "图书馆里",
-        "books dictionaries magazines novels newspapers maps tables chairs computers "
-        "students",
-    ),
-    (
-        ("at", "the", "school"),
-        "学校里",
-        "students teachers tables chairs computers books trees bicycles",
-    ),
-    (("in", "the", "shop"), "商店里", _GOODS),
-    (("in", "the", "park"), "公园里", "trees flowers birds dogs children chairs"),
-    (("in", "the", "hospital"), "医院里", "doctors nurses beds computers workers"),
-    (("at", "the", "station"), "车站里", "taxis bicycles workers drivers children"),
-    (("in", "beijing"), "北京", f"{_VEHICLES} {_PEOPLE}"),
-    (("in", "shanghai"), "上海", f"{_VEHICLES} {_PEOPLE}"),
-]
-
-
-def _each(words: str) -> list[str]:
-    """The words, each once: lists of nouns overlap."""
-    return list(dict.fromkeys(words.split()))
-
-
-_YEARS = (*range(1910, 2000), *range(2010, 2025))
 
 # ---------------------------------------------------------------- the rules
 
@@ -785,19 +514,19 @@ ASK, ?, 吗 ？""".splitlines()
     ):
         rules.add(symbol, english, chinese)
     for english, chinese in {
-        **_COLOURS,
-        **{k: v[0] for k, v in (_ADJECTIVES | _PREDICATES).items()},
+        **COLOURS,
+        **{k: v[0] for k, v in (ADJECTIVES | PREDICATES).items()},
     }.items():
         rules.add(f"ADJ:{english}", english, chinese)
-    for verb in _VERBS:
+    for verb in VERBS:
         for form in {verb.base, verb.third, verb.past}:
             if f"V:{form}" not in rules:
                 rules.add(f"V:{form}", form, verb.chinese)
-    for name, chinese in _NAMES.items():
+    for name, chinese in NAMES.items():
         rules.add(f"WHO-{name}", name, chinese)
-    for place, (english, chinese) in _PLACES.items():
+    for place, (english, chinese) in PLACES.items():
         rules.add(f"IN:{place}", " ".join(english), f"在 {chinese}")
-    for bare, (one, many, chinese, measure) in _NOUNS.items():
+    for bare, (one, many, chinese, measure) in NOUNS.items():
         if one.endswith(" of"):
             rules.add(f"NOUN:{bare}", bare, chinese)
             rules[f"ONE:{one[:-3]}:{measure}"] = []
@@ -935,12 +664,12 @@ def _calendar(rule: Rule) -> tuple[str, ...]:
 
 
 def _add_noun_phrases(rules: _Rules) -> None:
-    adjectives: dict[str, list[str]] = {noun: [] for noun in _NOUNS}
-    listed = {**_ADJECTIVES, **_HAS_COLOUR}
+    adjectives: dict[str, list[str]] = {noun: [] for noun in NOUNS}
+    listed = {**ADJECTIVES, **HAS_COLOUR}
     for adjective, (_, nouns) in listed.items():
-        for noun in _each(nouns):
+        for noun in each(nouns):
             adjectives[noun].append(adjective)
-    for bare, (one, many, _, measure) in _NOUNS.items():
+    for bare, (one, many, _, measure) in NOUNS.items():
         mass = one.endswith(" of")
         for symbol, count, head in (
             ("SG", f"ONE:{one[:-3]}:{measure}", f"NOUN:{bare}"),
@@ -1020,22 +749,22 @@ def _numeral(rules: _Rules, symbol: str, number: str, noun: str) -> None:
 def _add_subjects(rules: _Rules, d: int) -> None:
     """SG: he, Anna, this teacher; PL: they; I and WE only where nothing is asked."""
     pronouns = {"he": "他", "she": "她"}
-    for english in (*pronouns, *_NAMES):
+    for english in (*pronouns, *NAMES):
         who = f"$WHO-{english}"
         rules.add(f"SG/{d}", who, who, 3 if english in pronouns else 1)
-    for noun in _PEOPLE.split():
+    for noun in PEOPLE.split():
         rules.add(f"SG/{d}", f"$DEF-SG:{noun}", f"$DEF-SG:{noun}", 0.5)
         if d:
             rules.add(f"SG/{d}", f"$WHO:{noun}/{d}", f"$WHO:{noun}/{d}", 0.35)
     for who, weight in (("they", 2), ("we", 1), ("i", 1)):
         rules.add(f"PL/{d}", f"$WHO-{who}", f"$WHO-{who}", weight)
-    for noun in _PEOPLE.split():
+    for noun in PEOPLE.split():
         rules.add(f"PL/{d}", f"$DEF-PL:{noun}", f"$DEF-PL:{noun}", 0.3)
     rules.add(f"ANYONE/{d}", f"$SG/{d}", f"$SG/{d}", 2)
     rules.add(f"ANYONE/{d}", f"$PL/{d}", f"$PL/{d}", 1)
     rules.add(f"ASKED-SG/{d}", f"$SG/{d}", f"$SG/{d}")
     rules.add(f"ASKED-PL/{d}", "$WHO-they", "$WHO-they", 2)
-    for noun in _PEOPLE.split():
+    for noun in PEOPLE.split():
         rules.add(f"ASKED-PL/{d}", f"$DEF-PL:{noun}", f"$DEF-PL:{noun}", 0.3)
     for number, weight in (("SG", 2), ("PL", 1)):
         who = f"$ASKED-{number}/{d}"
@@ -1051,22 +780,22 @@ def _add_relative_clauses(rules: _Rules, d: int) -> None:
     if d == 0:
         return
     below = d - 1
-    for noun in _PEOPLE.split():
-        for verb in (v for v in _VERBS if v.base in ("like", "need", "know")):
+    for noun in PEOPLE.split():
+        for verb in (v for v in VERBS if v.base in ("like", "need", "know")):
             what = f"OBJECT-STATE:{verb.base}/{below}"
             rules.add(
                 f"WHO:{noun}/{d}",
                 f"the $SG:{noun} $REL-WHO $V:{verb.third} ${what}",
                 f"$V:{verb.third} ${what} $REL-WHO $SG:{noun}",
             )
-    for verb in (v for v in _VERBS if "p" in v.tenses):
-        for noun in _each(verb.nouns):
+    for verb in (v for v in VERBS if "p" in v.tenses):
+        for noun in each(verb.nouns):
             for number in ("SG", "PL"):
-                if (noun in _DRINKS.split() and number == "PL") or (
+                if (noun in DRINKS.split() and number == "PL") or (
                     noun in ("shoes", "socks") and number == "SG"
                 ):
                     continue
-                of = _NOUNS[noun][0].endswith(" of")
+                of = NOUNS[noun][0].endswith(" of")
                 plain = f"NOUN:{noun}" if of or number == "PL" else f"ONE:{noun}"
                 head = f"BARE:{noun}" if of or number == "PL" else f"SG:{noun}"
                 for name, said, places in (
@@ -1077,7 +806,7 @@ def _add_relative_clauses(rules: _Rules, d: int) -> None:
                     _clause(rules, f"{name}-{number}:{noun}/{d}", verb, said, places)
 
 
-def _clause(rules: _Rules, symbol: str, verb: _Verb, head: str, places) -> None:
+def _clause(rules: _Rules, symbol: str, verb: Verb, head: str, places) -> None:
     """ "the car that she sold [in the shop] [yesterday]"."""
     name, noun, d = re.split("[:/]", symbol)
     who = f"$ANYONE/{int(d) - 1}"
@@ -1100,8 +829,8 @@ def _clause(rules: _Rules, symbol: str, verb: _Verb, head: str, places) -> None:
 
 def _add_objects(rules: _Rules, d: int) -> None:
     """What a verb is said of, each with the pattern (verb, noun)."""
-    for verb in _VERBS:
-        for noun in _each(verb.nouns):
+    for verb in VERBS:
+        for noun in each(verb.nouns):
             tag = ("verb", verb.base, noun)
 
             def add(kind: str, phrase: str, weight=1.0, tag=tag, base=verb.base):
@@ -1119,7 +848,7 @@ def _add_objects(rules: _Rules, d: int) -> None:
                 add("BARE", f"BARE:{noun}")
                 add("HABIT", f"BARE:{noun}")
                 add("HABIT", f"COUNT-FEW:{noun}")
-            if verb.base == "have" or noun in _PEOPLE.split():
+            if verb.base == "have" or noun in PEOPLE.split():
                 clauses = []
             else:
                 clauses = [
@@ -1138,13 +867,13 @@ def _add_objects(rules: _Rules, d: int) -> None:
                 for phrase in (c for c in clauses if c.startswith("THING")):
                     rules.add(kind, f"${phrase}", f"${phrase}", pattern=tag)
     if d == 0:
-        for name in _NAMES:
-            rules.add(f"NAME:{name}", name, _NAMES[name])
-    for name in _NAMES:
+        for name in NAMES:
+            rules.add(f"NAME:{name}", name, NAMES[name])
+    for name in NAMES:
         rules.add(f"OBJECT-STATE:know/{d}", f"$NAME:{name}", f"$NAME:{name}", 0.8)
 
 
-def _adjuncts(verb: _Verb, time: str | None, *, needed: bool = False):
+def _adjuncts(verb: Verb, time: str | None, *, needed: bool = False):
     """(English end, Chinese time, Chinese place, weight) of what may be said."""
     places = verb.places.split()
     if not needed:
@@ -1160,7 +889,7 @@ def _adjuncts(verb: _Verb, time: str | None, *, needed: bool = False):
 
 def _add_sentences(rules: _Rules, d: int) -> None:
     anyone, asked = f"$ANYONE/{d}", f"$ASKED/{d}"
-    for verb in _VERBS:
+    for verb in VERBS:
         base, past = f"$V:{verb.base}", f"$V:{verb.past}"
         v = verb.base
         # "Read" has one form: past and present are told apart by the time.
@@ -1264,7 +993,7 @@ def _add_sentences(rules: _Rules, d: int) -> None:
         rules.add("START", f"${pattern}", f"${pattern}", weight)
 
 
-def _add_states(rules: _Rules, verb: _Verb, form, do, who, ask, d: int) -> None:
+def _add_states(rules: _Rules, verb: Verb, form, do, who, ask, d: int) -> None:
     """like, need, know, have: 不, but 没 before 有."""
     v, base = verb.base, f"$V:{verb.base}"
     have = v == "have"
@@ -1299,7 +1028,7 @@ def _add_predicates(rules: _Rules, d: int) -> None:
 
     def add_is(who: str, verb: str, adjective: str, weight: float, tag) -> None:
         said = f"$ADJ:{adjective}"
-        colour = adjective in _COLOURS
+        colour = adjective in COLOURS
         meant = f"{said} 的" if colour else said
         is_, is_not, ask = (
             (f"$IS-是:{verb}", f"$IS-不是:{verb}", "是 ")
@@ -1330,11 +1059,11 @@ def _add_predicates(rules: _Rules, d: int) -> None:
         )
 
     for adjective, (_, nouns) in {
-        **_ADJECTIVES,
-        **_PREDICATES,
-        **_HAS_COLOUR,
+        **ADJECTIVES,
+        **PREDICATES,
+        **HAS_COLOUR,
     }.items():
-        listed = _each(nouns)
+        listed = each(nouns)
         for noun in listed:
             tag, weight = ("adjective", adjective, noun), 1 / len(listed)
             for number, verb in (("SG", "is"), ("PL", "are")):
@@ -1342,11 +1071,11 @@ def _add_predicates(rules: _Rules, d: int) -> None:
                 clause = f"FULL-{number}:{noun}/{d}"
                 if clause in rules:
                     add_is(f"${clause}", verb, adjective, weight, tag)
-    for who in ("he", "she", *_NAMES):
+    for who in ("he", "she", *NAMES):
         for adjective in ("young", "friendly", "clever"):
             add_is(f"$WHO-{who}", "is", adjective, 0.1, None)
-    for person in _PEOPLE.split():
-        for who in ("he", "she", *_NAMES):
+    for person in PEOPLE.split():
+        for who in ("he", "she", *NAMES):
             one = f"$ONE:{person}"
             for verb, share in (("$IS-是:is", 0.03), ("$IS-不是:is", 0.02)):
                 rules.add(
@@ -1370,7 +1099,7 @@ def _add_predicates(rules: _Rules, d: int) -> None:
                     f"$WHO-{who} {verb} {many} $STOP",
                     0.05,
                 )
-    for noun in f"{_GOODS} tickets".split():
+    for noun in f"{GOODS} tickets".split():
         thing = f"$DEF-SG:{noun}"
         money = "$NUMBER-PRICE $YUAN"
         for verb, weight in (("$IS-是:is", 3), ("$IS-不是:is", 1)):
@@ -1385,15 +1114,15 @@ def _add_predicates(rules: _Rules, d: int) -> None:
             f"$IS-IT:is the $PRICE of {thing} {money} $ASK",
             f"{thing} 的 $PRICE 是 {money} $ASK",
         )
-    for places, size in ((_EXISTS, "SMALL"), (_MANY_EXIST, "LARGE")):
+    for places, size in ((EXISTS, "SMALL"), (MANY_EXIST, "LARGE")):
         for english, chinese, nouns in places:
             where = f"WHERE:{chinese}"
             rules.add(where, " ".join(english), chinese)
             where = f"${where}"
-            for noun in _each(nouns):
-                w = 1 / len(_each(nouns))
+            for noun in each(nouns):
+                w = 1 / len(each(nouns))
                 a, some, n = f"$A:{noun}", f"$COUNT-{size}:{noun}", f"$BARE:{noun}"
-                mass = _NOUNS[noun][0].endswith(" of") and noun in _DRINKS.split()
+                mass = NOUNS[noun][0].endswith(" of") and noun in DRINKS.split()
                 for said, meant, weight in (
                     (
                         f"$THERE-IS {a} {where} $STOP",
