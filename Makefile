@@ -23,7 +23,7 @@ help: ## show this list
 	@echo "mattn: masked self-attention, derived, executed and checked"
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
-		while IFS='|' read -r name what; do printf '%-18s %s\n' "$$name" "$$what"; done
+		while IFS='|' read -r name what; do printf '%-20s %s\n' "$$name" "$$what"; done
 
 ifdef SOLUTIONS
 book: $(READY) ## build the HTML book (SOLUTIONS=1: one with solutions, apart)
@@ -80,7 +80,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml book/setup.sh
 	@touch $@
 
 # nbgrader, apart: readers never install it.
-$(INSTRUCTOR): requirements-instructor.txt $(READY)
+$(INSTRUCTOR): requirements-instructor.txt | $(READY)
 	@echo "Setting up .venv-instructor: once, a minute, about 300 MB." >&2
 	@$(PY) -m venv --clear .venv-instructor
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-instructor/bin/python -m pip install \
