@@ -323,14 +323,8 @@ class Decoder(Stack):
             recent, cache = (cache[0], cache[1:]) if cache else (None, None)
             rule = self.mask if mask is None else self.mask & mask
             x = x + self.n_grams(tokens, rule, positions, recent)
-        x = self.run(
-            x,
-            mask=mask,
-            cache=cache,
-            positions=positions,
-            context=context,
-            context_mask=context_mask,
-        )
+        other = {"context": context, "context_mask": context_mask}
+        x = self.run(x, mask=mask, cache=cache, positions=positions, **other)
         return F.linear(x, (self.head or self.embedding).weight)
 
     def new_cache(self, capacity: int | None = None, *, ring: bool = False) -> list:
