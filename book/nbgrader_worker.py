@@ -72,6 +72,8 @@ def interface() -> Any:
     config = Config()
     config.CourseDirectory.root = str(Path.cwd())
     config.CourseDirectory.course_id = "mattn"
+    # No script of a submission in the page that somebody opens to read it.
+    config.HTMLExporter.sanitize_html = True
     return NbGraderAPI(config=config)
 
 

@@ -250,7 +250,10 @@ KINDS: dict[str, Callable[[Desk], Handed]] = {
     "list": bytes_of("[1, 2, 3]", "format 4"),
     "huge": bytes_of(" " * 6_000_000, "at most 5 MB"),
     "empty": bytes_of("", "not JSON"),
-    "python": bytes_of("import os\nos.remove('x')\n", "not JSON"),
+    "script": harmless(
+        "from IPython.display import HTML\n\n"
+        "HTML('<script>stolen()</script><b onclick=\"stolen()\">here</b>')"
+    ),
 }
 
 

@@ -259,6 +259,9 @@ def test_a_class_of_thirty_earns_what_it_should(built: Path, tmp_path: Path) -> 
         assert row["modified"].endswith("Z")
     pages = {path.stem for path in (out / "feedback").glob("*.html")}
     assert pages == {f"{kind}-{GRADED}" for kind in kinds}
+    page = (out / "feedback" / f"script-{GRADED}.html").read_text(encoding="utf-8")
+    assert "<b>here</b>" in page
+    assert "<script>stolen" not in page
     assert_imports(out, desk, handed)
 
 
