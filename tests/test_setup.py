@@ -83,3 +83,7 @@ def test_requirements_are_exact_and_agree() -> None:
     direct, closure = pins("requirements.txt"), pins("constraints.txt")
     assert direct.items() <= closure.items()
     assert direct["torch"] == "2.13.0"
+
+
+def test_instructors_requirements_are_exact() -> None:
+    assert pins("requirements-instructor.txt")["nbgrader"] == "0.9.6"
