@@ -1,12 +1,17 @@
 """Translating: the three masks, batch-mates, beams, and the smoothed loss."""
 
 import functools
+import importlib
 import itertools
+import json
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import mattn
 from mattn.checks import influence
 from mattn.data.pairs import END, PAD, START, pair_batches
 from mattn.generation import Conditioned, beam_search, log_probs, translate
@@ -14,6 +19,8 @@ from mattn.models import Config, EncoderDecoder
 from mattn.training import Recipe, fit, translation_loss
 
 V = 13
+WAYS = ("teacher_forced", "free_running")
+RECORDS = Path(mattn.__file__).parent / "records"
 
 
 def draw(seed=0):
@@ -176,3 +183,49 @@ def test_sources_longer_than_the_context_are_refused():
     assert len(ask([[5, 6, 7, 8]])) == 1
     with pytest.raises(ValueError, match=r"at most 4 tokens.*got 5"):
         ask([[5, 6], [5, 6, 7, 8, 9]])
+
+
+def shape_of(value):
+    """The names in a record, whatever the numbers; of a list, its first entry."""
+    if isinstance(value, dict):
+        return {name: shape_of(each) for name, each in value.items()}
+    return [shape_of(value[0])] if isinstance(value, list) else None
+
+
+def test_the_benchmark_writes_what_the_record_holds(tmp_path, monkeypatch):
+    """On sentences of our own, as Multi30k is not in the tree."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    program = importlib.import_module("translation")
+    pairs = [(f"Ein {w} läuft .", f"A {w} runs .") for w in ("Hund", "Kind", "Mann")]
+    monkeypatch.setattr(program, "multi30k", lambda split, download: pairs * 3)
+    path = tmp_path / "made.json"
+    small = "--quick --steps 4 --width 32 --layers 1 --symbols 60"
+    monkeypatch.setattr(sys, "argv", ["translation.py", *small.split(), f"--to={path}"])
+    monkeypatch.setenv("MATTN_PROGRESS", "0")
+    program.main()
+    made = json.loads(path.read_text())
+    assert made["quick"]
+    assert made["test_sentences"] == 9
+    assert made["command"] == f"python benchmarks/translation.py {small}"
+    held = json.loads((RECORDS / "translation_cpu.json").read_text())
+    assert shape_of(made) == shape_of(held)
+
+
+def test_the_record_is_of_the_whole_test_set_and_reaches_its_goal():
+    record = json.loads((RECORDS / "translation_cpu.json").read_text())
+    assert not record["quick"]
+    assert record["test_sentences"] == 1000
+    assert record["threads"] == 1
+    assert record["training_cpu_seconds"] < 600
+    assert record["scores"]["beam 5"]["BLEU"]["score"] >= 34
+    for scores in record["scores"].values():
+        assert "case:mixed" in scores["BLEU"]["signature"]
+        assert "tok:13a" in scores["BLEU"]["signature"]
+        for metric in ("BLEU", "chrF"):
+            score = scores[metric]
+            assert score["low"] < score["score"] < score["high"]
+    exposure = record["exposure"]
+    forced, free = (exposure[f"{way}_sentences_right"] for way in WAYS)
+    assert abs(forced - free) < 0.005
+    seconds = [point["cpu_seconds"] for point in record["curve"]]
+    assert seconds == sorted(seconds)

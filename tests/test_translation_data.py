@@ -43,7 +43,7 @@ def sample(grammar):
 
 @pytest.fixture(scope="module")
 def splits():
-    sizes = {"train": 4000, "valid": 100, "new": 300, "longer": 80}
+    sizes = {"train": 6000, "valid": 100, "new": 300, "longer": 80}
     return split_pairs(sizes, generator=draw(1))
 
 

@@ -253,7 +253,7 @@ ADJECTIVES = {
     "clean": ("干净", f"{CLOTHES} cups towels tables beds chairs"),
     "practical": ("实用", "dictionaries maps knives computers books bags"),
     "comfortable": ("舒服", "beds chairs shoes coats sweaters"),
-    "cute": ("可爱", "cats dogs birds children bags cups clocks photos"),
+    "cute": ("可爱", "cats dogs birds children teachers bags cups clocks photos"),
     "fresh": ("新鲜", "apples oranges eggs milk juice flowers cakes"),
     "young": ("年轻", "teachers doctors lawyers writers workers nurses drivers"),
     "friendly": (
