@@ -16,7 +16,7 @@ PAGES := $(shell find _config.yml _toc.yml book chapters exercises mattn -type f
 export OMP_NUM_THREADS = 1
 export MATTN_PROGRESS = 0
 
-.PHONY: help book test test-long serve lab notebooks tidy clean assignments grade
+.PHONY: help book test test-long serve lab notebooks tidy clean assignments grade pdf zip
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -55,6 +55,12 @@ test: $(READY) ## everything a change must pass: style, book, tests, outputs
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: the pages in a real browser
 	$(PY) -m pytest tests -m long
+
+pdf: $(BUILT) ## the whole book as one PDF (needs chromium)
+	@$(PY) book/pdf.py
+
+zip: $(BUILT) ## the HTML book as one file, to be read without a server
+	@$(PY) book/archive.py
 
 serve: $(BUILT) ## build the book and serve it on this machine (PORT=8000)
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import editions
 from docutils import nodes
 from pages import add_open_graph, finish_pages, set_site
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 from exercises import write_student_pages
 
@@ -86,6 +89,55 @@ def share_script(
         context["body"] = linked.join([first, "".join(others)])
 
 
+def set_edition(app: Sphinx, config: Config) -> None:
+    """Where the book's repository is; the theme is not told: it knows few hosts."""
+    stated = config.html_theme_options.get("repository_url") or None
+    config.html_theme_options["repository_url"] = ""
+    app.mattn_edition = editions.find_edition(os.environ, stated, editions.ROOT)
+
+
+def add_buttons(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Open in Colab, and the repository: where there are such addresses."""
+    edition = app.mattn_edition
+    if edition is None or "header_buttons" not in context:
+        return
+    buttons = context["header_buttons"]
+    is_notebook = page in app.env.all_docs and app.env.doc2path(page).endswith(".ipynb")
+    if is_notebook and edition.repository.for_colab:
+        buttons.append(
+            {
+                "type": "link",
+                "url": edition.address(page),
+                "text": "Colab",
+                "tooltip": "Open in Colab",
+                "icon": "_static/images/logo_colab.png",
+                "label": "colab-button",
+            }
+        )
+    buttons.append(
+        {
+            "type": "link",
+            "url": edition.repository.url,
+            "tooltip": "Repository",
+            "icon": "fas fa-code-branch",
+            "label": "repository-button",
+        }
+    )
+
+
+def write_edition(app: Sphinx, exception: Exception | None) -> None:
+    """The notebooks that the buttons open; or one line that there are none."""
+    if exception is not None or app.builder.name != "html":
+        return
+    edition = app.mattn_edition
+    if edition is None or not edition.repository.for_colab:
+        print(editions.NONE)
+    else:
+        editions.write(edition, Path(app.outdir))
+
+
 def copy_script(app: Sphinx, exception: Exception | None) -> None:
     """The one file itself."""
     if exception is None and app.builder.name == "html":
@@ -114,9 +166,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # The student notebooks are pages too: they must be there to be listed.
     write_student_pages()
     app.connect("config-inited", set_site)
+    app.connect("config-inited", set_edition)
+    app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
     app.connect("build-finished", copy_script)
+    app.connect("build-finished", write_edition)
     app.connect("build-finished", write_front_door, priority=900)
     app.connect("build-finished", finish_pages, priority=950)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,139 @@
+"""Every Colab notebook, alone, on a machine as Colab is one: to its end.
+
+Exercises run with their solutions in place, under the same first cell.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import editions
+import nbformat
+import pytest
+from editions import Edition, Repository, colab
+from lone import Machine, clone, commit
+from nbclient.exceptions import CellExecutionError
+from notebooks import to_text
+from stored_state import ROOT
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="links and bin/python"),
+]
+
+ADDRESS = "https://github.com/owner/name"
+# The longest first, so that two at a time end together.
+FIRST = ("08_", "07_", "06_", "05_", "10_", "09_")
+SOURCES = sorted(
+    [*ROOT.glob("chapters/*.ipynb"), *ROOT.glob("exercises/*.ipynb")],
+    key=lambda p: next((i for i, f in enumerate(FIRST) if p.name.startswith(f)), 99),
+)
+
+
+def name_of(source: Path) -> str:
+    return source.relative_to(ROOT).as_posix()
+
+
+def edition_of(commit_id: str) -> Edition:
+    return Edition(Repository("https://github.com", "owner/name"), commit_id, "latest")
+
+
+def write(source: Path, folder: Path, commit_id: str) -> Path:
+    page = (
+        f"chapters/{name_of(source).removeprefix('chapters/').removesuffix('.ipynb')}"
+    )
+    notebook = colab(nbformat.read(source, as_version=4), page, edition_of(commit_id))
+    path = folder / source.parent.name / source.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_text(notebook), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("colab"))
+
+
+@pytest.fixture(scope="module")
+def runs(machine: Machine):
+    """All notebooks, two at a time; a test waits for its own."""
+    repository = machine.folder / "repository"
+    commit_id = clone(ROOT, repository)
+    with ThreadPoolExecutor(2) as pool:
+        started: dict[str, Future] = {
+            name_of(source): pool.submit(
+                machine.run,
+                write(source, machine.folder / "edition", commit_id),
+                repository,
+                ADDRESS,
+            )
+            for source in SOURCES
+        }
+        yield started
+        for future in started.values():
+            future.cancel()
+
+
+@pytest.mark.parametrize("name", [name_of(source) for source in SOURCES])
+def test_runs_to_the_end_and_leaves_torch_alone(runs, name: str) -> None:
+    packages = runs[name].result()
+    before, after = packages["before"], packages["after"]
+    assert "mattn" not in before
+    assert "mattn" in after
+    assert "jaxtyping" not in before
+    assert "jaxtyping" in after
+    assert before.items() <= after.items(), "a version was changed"
+    assert {"numpy", "torch", "matplotlib"} <= before.keys()
+
+
+def broken(machine: Machine, name: str, sound: str, planted: str) -> tuple[Path, str]:
+    """A repository with one fault in its pyproject.toml."""
+    repository = machine.folder / name
+    clone(ROOT, repository)
+    project = repository / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    assert sound in text
+    project.write_text(text.replace(sound, planted), encoding="utf-8")
+    return repository, commit(repository)
+
+
+@pytest.mark.parametrize(
+    ("sound", "planted", "says"),
+    [
+        ('build-backend = "', 'build-backend = "absent_', "CalledProcessError"),
+        ('"playground.js", ', "", "FileNotFoundError"),
+    ],
+    ids=["not-installable", "data-file-missing"],
+)
+def test_planted_break_is_seen(
+    machine: Machine, tmp_path: Path, sound: str, planted: str, says: str
+) -> None:
+    repository, commit_id = broken(machine, says, sound, planted)
+    notebook = write(ROOT / "chapters" / "playground.ipynb", tmp_path / says, commit_id)
+    with pytest.raises(CellExecutionError, match=says):
+        machine.run(notebook, repository, ADDRESS)
+
+
+def test_every_data_file_is_in_the_wheel(machine: Machine, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    clone(ROOT, repository)
+    pip = [machine.fresh("wheel") / "bin" / "python", "-m", "pip", "wheel", "--quiet"]
+    subprocess.run(
+        [*pip, "--no-deps", "--wheel-dir", tmp_path / "out", repository],
+        check=True,
+        env=machine.environment(repository, ADDRESS),
+    )
+    (wheel,) = (tmp_path / "out").glob("mattn-*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    ours = subprocess.run(
+        ["git", "-C", repository, "ls-files", "mattn"], capture_output=True, text=True
+    )
+    assert set(ours.stdout.split()) <= packed
+
+
+def test_gpu_pages_are_notebooks() -> None:
+    assert {source.stem for source in SOURCES} >= editions.GPU

@@ -1,0 +1,145 @@
+"""The book as a PDF and as a zip: whole, linked, readable where they land."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import archive
+import pdf
+import pytest
+from bs4 import BeautifulSoup
+from stored_state import ROOT
+from test_browser import browser  # noqa: F401
+
+pytestmark = pytest.mark.long
+
+BUILT = ROOT / "_build" / "html"
+
+
+def squeezed(text: str) -> str:
+    """Letters and digits only: lines and ligatures differ in print."""
+    return re.sub(r"[\W_]+", "", text.replace("ﬁ", "fi").replace("ﬂ", "fl"))
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    from pypdf import PdfReader
+
+    if pdf.find_browser() is None:
+        pytest.skip("no browser: the PDF was not printed; install chromium")
+    out = tmp_path_factory.mktemp("print") / "mattn.pdf"
+    prints = pdf.write(out)
+    assert 2 <= prints <= 3
+    return PdfReader(out)
+
+
+def test_contents_name_the_page_where_each_chapter_begins(printed) -> None:
+    texts = [page.extract_text() for page in printed.pages]
+    entries = [entry for entry in pdf.contents() if entry.page]
+    front = next(i for i, text in enumerate(texts) if text.startswith("Contents"))
+    lines = texts[front] + texts[front + 1]
+    listed = [int(n) for n in re.findall(r" (\d+)$", lines, re.MULTILINE)]
+    listed = listed[: len(entries)]
+    assert len(listed) == len(entries)
+    assert listed == sorted(listed)
+    for entry, number in zip(entries, listed, strict=True):
+        begins = squeezed(texts[number - 1])
+        assert begins.startswith(squeezed(entry.title)), entry.title
+
+
+def test_every_page_has_its_number(printed) -> None:
+    for number, page in enumerate(printed.pages, start=1):
+        lines = page.extract_text().split()
+        assert str(number) in (lines[0], lines[-1])
+
+
+def test_links_lead_somewhere_in_the_document_or_on_the_web(printed) -> None:
+    names = {name.removeprefix("/") for name in printed.named_destinations}
+    inside = 0
+    for page in printed.pages:
+        for annotation in page.get("/Annots") or []:
+            link = annotation.get_object()
+            if link.get("/Subtype") != "/Link":
+                continue
+            if "/Dest" in link:
+                assert str(link["/Dest"]).removeprefix("/") in names
+                inside += 1
+            else:
+                assert re.match(r"https?://", link["/A"]["/URI"])
+    assert inside > 100
+
+
+def test_folded_answers_are_open(printed) -> None:
+    text = squeezed("".join(page.extract_text() for page in printed.pages))
+    for name in ("02_mask_matrix", "04_softmax"):
+        page = BeautifulSoup((BUILT / f"chapters/{name}.html").read_bytes(), "lxml")
+        answers = page.select("article details > p")
+        assert answers
+        for answer in answers:
+            for gone in answer.select(".math"):
+                gone.replace_with("\n")
+            words = max(answer.get_text().split("\n"), key=len)
+            words = max(words.split("  "), key=len).strip()
+            assert squeezed(words) in text, words
+
+
+def test_every_figure_is_printed(printed) -> None:
+    figures = sum(
+        len(
+            BeautifulSoup((BUILT / entry.page).read_bytes(), "lxml").select(
+                "article img"
+            )
+        )
+        for entry in pdf.contents()
+        if entry.page
+    )
+    # An image that two pages show is stored once, and counted on each.
+    assert sum(len(page.images) for page in printed.pages) >= figures > 20
+
+
+def test_outline_has_the_chapters(printed) -> None:
+    def titles(items: list) -> Iterator[str]:
+        for item in items:
+            if isinstance(item, list):
+                yield from titles(item)
+            else:
+                yield item.title
+
+    assert {entry.title for entry in pdf.contents() if entry.page} <= set(
+        titles(printed.outline)
+    )
+
+
+def test_what_is_wider_than_the_paper_is_seen(browser) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": pdf.WIDTH, "height": 900})
+    page.set_content("<article><p>narrow</p></article>")
+    assert page.evaluate(pdf.HANGS_OUT) == []
+    page.set_content("<article><p style='width: 900px'>wide</p></article>")
+    assert len(page.evaluate(pdf.HANGS_OUT)) == 1
+    page.close()
+
+
+def test_zip_opens_from_a_folder(browser, tmp_path: Path) -> None:  # noqa: F811
+    packed = tmp_path / "mattn.zip"
+    archive.write(packed)
+    zipfile.ZipFile(packed).extractall(tmp_path)
+    failed: list[str] = []
+    page = browser.new_page()
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    page.goto((tmp_path / "mattn" / "index.html").as_uri())
+    page.wait_for_url("**/chapters/index.html")
+    page.locator("article a[href='01_concept.html']").first.click()
+    page.wait_for_url("**/01_concept.html")
+    page.wait_for_selector("mjx-container")
+    assert page.locator("article img").first.evaluate("i => i.naturalWidth") > 100
+    assert failed == []
+    page.close()
+
+
+def test_zip_is_the_same_for_the_same_pages(tmp_path: Path) -> None:
+    archive.write(tmp_path / "a.zip")
+    archive.write(tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()

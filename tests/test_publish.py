@@ -1,0 +1,109 @@
+"""What is published: workflows that are valid, and releases that stay."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from publish import assemble
+from stored_state import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONS = {
+    "actions/checkout@v5",
+    "actions/setup-python@v6",
+    "lycheeverse/lychee-action@v2",
+}
+
+
+def schema_says(*files: Path) -> subprocess.CompletedProcess[str]:
+    """Judged by the schema that check-jsonschema brings: no network."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.github-workflows", *map(str, files)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_workflows_follow_the_published_schema() -> None:
+    assert {path.stem for path in WORKFLOWS} == {"links", "publish", "test", "weekly"}
+    done = schema_says(*WORKFLOWS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_workflow_that_does_not_is_seen(tmp_path: Path) -> None:
+    text = WORKFLOWS[0].read_text(encoding="utf-8")
+    (tmp_path / "broken.yml").write_text(text.replace("runs-on:", "runs_on:"))
+    assert schema_says(tmp_path / "broken.yml").returncode == 1
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_and_rights_are_the_fewest(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 90
+        used = {step["uses"] for step in job["steps"] if "uses" in step}
+        assert used <= ACTIONS
+    write = {"contents": "write" if path.stem == "publish" else "read"}
+    assert workflow["permissions"] == write
+
+
+def test_what_workflows_call_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for path in WORKFLOWS:
+        text = path.read_text(encoding="utf-8")
+        for line in re.findall(r"run: make (.*)", text):
+            assert set(line.split()) <= targets
+        for file in re.findall(r"\b(?:book|tests|chapters)/\w+\.(?:py|ipynb)", text):
+            assert (ROOT / file).is_file(), file
+    test = yaml.safe_load((WORKFLOWS[0].parent / "test.yml").read_text())
+    assert test["jobs"]["linux"]["strategy"]["matrix"]["python"] == [
+        "3.11",
+        "3.12",
+        "3.13",
+    ]
+
+
+def book(folder: Path, words: str, edition: str | None) -> Path:
+    (folder / "colab").mkdir(parents=True)
+    (folder / "index.html").write_text(words)
+    if edition:
+        (folder / "colab" / edition).mkdir()
+        (folder / "colab" / edition / "01_a.ipynb").write_text(words)
+    return folder
+
+
+def test_a_release_is_added_and_stays(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    first = tmp_path / "first"
+    assemble(nothing, book(tmp_path / "a", "main 1", "latest"), first)
+    second = tmp_path / "second"
+    assemble(first, book(tmp_path / "b", "release 1", "v1"), second)
+    assert (second / "index.html").read_text() == "main 1"
+    third = tmp_path / "third"
+    assemble(second, book(tmp_path / "c", "main 2", "latest"), third)
+    fourth = tmp_path / "fourth"
+    assemble(third, book(tmp_path / "d", "release 1 again", "v1"), fourth)
+    assert (fourth / "index.html").read_text() == "main 2"
+    stored = {
+        path.parent.name: path.read_text() for path in fourth.glob("colab/*/*.ipynb")
+    }
+    assert stored == {"latest": "main 2", "v1": "release 1"}
+
+
+def test_the_first_thing_published_may_be_a_release(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    site = tmp_path / "site"
+    assemble(tmp_path / "nothing", book(tmp_path / "a", "release", "v1"), site)
+    assert (site / "index.html").read_text() == "release"
+    assert (site / "colab" / "v1" / "01_a.ipynb").is_file()
