@@ -337,38 +337,51 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def memory_of(root: int) -> int:
-    """Bytes of memory that a process and its descendants hold; 0 if unknown."""
-    parents, pages = {}, {}
+def family(root: int) -> dict[int, tuple[str, int]]:
+    """A process and its descendants: when each began, and its bytes of memory.
+
+    Empty where there is no /proc.
+    """
+    parents: dict[int, int] = {}
+    known: dict[int, tuple[str, int]] = {}
+    page = os.sysconf("SC_PAGE_SIZE")
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            after = (entry / "stat").read_text(errors="replace").rpartition(")")[2]
-            parents[int(entry.name)] = int(after.split()[1])
-            pages[int(entry.name)] = int(after.split()[21])
-    family, size = {root}, 0
-    while len(family) != size:
-        size = len(family)
-        family |= {pid for pid, parent in parents.items() if parent in family}
-    return sum(pages.get(pid, 0) for pid in family) * os.sysconf("SC_PAGE_SIZE")
+            text = (entry / "stat").read_text(errors="replace")
+            fields = text.rpartition(")")[2].split()
+            parents[int(entry.name)] = int(fields[1])
+            known[int(entry.name)] = (fields[19], int(fields[21]) * page)
+    members, size = {root}, 0
+    while len(members) != size:
+        size = len(members)
+        members |= {pid for pid, parent in parents.items() if parent in members}
+    return {pid: known[pid] for pid in members if pid in known}
 
 
 def watched(process: subprocess.Popen, limits: Limits) -> str:
-    """Wait; why it had to be ended, or nothing. No process is left behind."""
-    began, why = time.monotonic(), ""
+    """Wait; why it had to be ended, or nothing. No process is left behind.
+
+    A kernel has a process group of its own, so whoever was seen is remembered.
+    """
+    began, seen = time.monotonic(), {}
     try:
         while process.poll() is None:
-            time.sleep(0.2)
+            now = family(process.pid)
+            seen |= {pid: start for pid, (start, _) in now.items()}
             if time.monotonic() - began > limits.seconds:
-                why = f"ran longer than {limits.seconds:g} s: ended"
-            elif memory_of(process.pid) > limits.memory:
-                why = f"needed more than {limits.memory / 1024**3:g} GiB: ended"
-            if why:
-                return why
+                return f"ran longer than {limits.seconds:g} s: ended"
+            if sum(size for _, size in now.values()) > limits.memory:
+                return f"needed more than {limits.memory / 1024**3:g} GiB: ended"
+            time.sleep(0.2)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        for pid, start in seen.items():
+            with contextlib.suppress(OSError):
+                if pid in (left := family(pid)) and left[pid][0] == start:
+                    os.kill(pid, signal.SIGKILL)
         process.wait()
-    return why
+    return ""
 
 
 def run(

@@ -224,7 +224,7 @@ KINDS: dict[str, Callable[[Desk], Handed]] = {
     "stubborn": fatal(STUBBORN, "could not be interrupted"),
     "exit": code("import sys\n\nsys.exit(0)", "SystemExit"),
     "syntax": code("def f(:", "SyntaxError"),
-    "hungry": code("x = bytearray(10**12)", "MemoryError"),
+    "hungry": code("x = b'x' * 5_000_000_000", "MemoryError"),
     "killed-kernel": fatal("import os\n\nos._exit(0)", "kernel"),
     "sleeper": fatal(
         "import subprocess, sys, time\n\n"
