@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable
 from importlib.metadata import Distribution, distribution
@@ -195,6 +196,7 @@ class Machine:
         place = Path(tempfile.mkdtemp(dir=self.folder))
         shutil.copy(notebook, place)
         before = self.versions(venv)
+        began = time.perf_counter()
         manager = AsyncKernelManager()
         manager._kernel_spec = KernelSpec(
             argv=[
@@ -210,10 +212,13 @@ class Machine:
             timeout=600,
             resources={"metadata": {"path": str(place)}},
         )
+        client.owns_km = True  # the kernel ends with the notebook
         client.execute(cwd=str(place), env=self.environment(repository, address))
         after = self.versions(venv)
         shutil.rmtree(venv)
-        return {"before": before, "after": after}
+        shutil.rmtree(place)
+        seconds = time.perf_counter() - began
+        return {"before": before, "after": after, "seconds": seconds}
 
 
 def hard_link(source: str, target: str) -> None:
