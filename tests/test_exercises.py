@@ -369,6 +369,23 @@ def test_released_notebook_has_no_solution(stem: str) -> None:
         assert lines(secret) - shown, f"the release gives all of it away:\n{secret}"
 
 
+@pytest.mark.parametrize("stem", STEMS)
+def test_seed_draws_other_numbers(stem: str) -> None:
+    path = ex.SOURCES / f"{stem}.ipynb"
+    one, two = ex.prepared(path, 0), ex.prepared(path, 7)
+    assert one.metadata.mattn.release != two.metadata.mattn.release
+    changed = [
+        (old.source, new.source)
+        for old, new in zip(one.cells, two.cells, strict=True)
+        if old.source != new.source
+    ]
+    assert changed == [(ex.seed_cell(one).source, "seed = 7")]
+    trees = [ast.parse(cell.source) for cell in code_cells(one)]
+    names = [node for tree in trees for node in ast.walk(tree)]
+    read = [n for n in names if isinstance(n, ast.Name) and n.id == "seed"]
+    assert any(isinstance(n.ctx, ast.Load) for n in read), "nothing is drawn with it"
+
+
 def lines(text: str) -> set[str]:
     return {" ".join(line.split()) for line in text.split("\n") if line.strip()}
 
