@@ -486,3 +486,5 @@ def test_chapter_lists_its_exercises(stem: str) -> None:
     listed = [(t.strip(" ."), d, int(m)) for t, d, m in LISTED.findall(section)]
     assert listed == [(e.title, e.level, e.minutes) for e in exercises_of(stem)]
     assert f"](exercises/{stem}.ipynb)" in section
+    if match := re.search(r"about (\d+) minutes", section):
+        assert int(match[1]) == sum(e.minutes for e in exercises_of(stem))
