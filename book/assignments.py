@@ -28,14 +28,12 @@ WORKER = ROOT / "book" / "nbgrader_worker.py"
 BUILT = ".built"
 
 CONFIG = '''\
-"""The course of nbgrader: https://nbgrader.readthedocs.io"""
+"""A course of nbgrader; the options: https://nbgrader.readthedocs.io"""
 
 c = get_config()  # noqa: F821
 
 c.CourseDirectory.course_id = "mattn"
 c.Execute.timeout = {seconds}
-# Notebooks are named by the metadata they carry: nothing else is copied.
-c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__"]
 '''
 GITIGNORE = "gradebook.db*\nsubmitted/\nautograded/\nfeedback/\n"
 CELL_SECONDS = 60
