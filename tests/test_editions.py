@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,8 @@ import editions
 import nbformat
 import pytest
 from editions import Edition, Repository, find_edition, find_repository
-from stored_state import ROOT
+from html_checks import CHECKS, Site
+from stored_state import ROOT, listed_in_toc
 
 from exercises import write_student_pages
 
@@ -216,3 +219,38 @@ def test_without_an_address_no_page_speaks_of_colab() -> None:
         text = page.read_text(encoding="utf-8")
         assert "colab.research" not in text
         assert "repository-button" not in text
+
+
+def bin_of_python() -> str:
+    return str(Path(sys.executable).parent)
+
+
+@pytest.mark.long
+def test_book_with_an_address_has_its_buttons_and_its_edition(tmp_path: Path) -> None:
+    """Built as on the host: every check of a page holds, every button leads."""
+    environment = os.environ | CI | {"MATTN_SITE": "https://book.example/mattn"}
+    command = [shutil.which("jupyter-book", path=bin_of_python()), "build", str(ROOT)]
+    subprocess.run(
+        [*command, "--path-output", str(tmp_path), "-W", "-n", "--all", "-q"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    built = tmp_path / "_build" / "html"
+    site = Site(built)
+    assert [fault for check in CHECKS for fault in check(site)] == []
+    edition = find_edition(CI, "", ROOT)
+    for page in editions.pages():
+        if page not in listed_in_toc():
+            continue
+        soup = site.pages[built / f"{page}.html"]
+        (button,) = soup.select("a[href^='https://colab.research']")
+        assert button["href"] == edition.address(page)
+        kept = built / edition.folder() / f"{page.removeprefix('chapters/')}.ipynb"
+        assert kept.is_file()
+        assert soup.select(f"a[href='{edition.repository.url}']")
+        (canonical,) = soup.select("link[rel=canonical]")
+        assert canonical["href"] == f"https://book.example/mattn/{page}.html"
+        (image,) = soup.select("meta[property='og:image']")
+        path = image["content"].removeprefix("https://book.example/mattn/")
+        assert (built / path).is_file()
