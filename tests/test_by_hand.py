@@ -25,6 +25,7 @@ from mattn import (
     boolean_power,
     causal,
     documents,
+    full,
     masked_softmax,
     padding,
     prefix,
@@ -40,7 +41,7 @@ from mattn.generation import beam_search, min_p, repetition_penalty, top_p
 from mattn.masks import default_positions
 from mattn.models import MLP, Config, Decoder
 from mattn.rotary import Rotary
-from mattn.training import next_token_loss
+from mattn.training import next_token_loss, translation_loss
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
 LIBRARIES = {"numpy", "torch", "math"}
@@ -417,6 +418,39 @@ def is_flash_attention_backward(f, rng):
         same(a, b)
 
 
+def are_translation_masks(f, rng):
+    B, S, T = sizes(rng, 3)
+    lengths = torch.from_numpy(rng.integers(1, S + 1, B))
+    encoder, decoder, cross = f(lengths, S, T)
+    same(encoder, (full & padding(lengths)).matrix(S))
+    same(decoder, causal.matrix(T))
+    same(cross, padding(lengths).matrix(T, S))
+
+
+def is_cross_attention(f, rng):
+    B, T, S, C, D = sizes(rng, 5)
+    x, memory, weights = (
+        normal(rng, *shape) for shape in ((B, T, C), (B, S, C), (3, C, D))
+    )
+    lengths = torch.from_numpy(rng.integers(1, S + 1, B))
+    q, k, v = x @ weights[0], memory @ weights[1], memory @ weights[2]
+    real = torch.arange(S) < lengths[:, None]
+    expected = attention(q, k, v, padding(lengths))[0]
+    same(f(x, memory, *weights, real), expected)
+
+
+def is_translation_loss(f, rng):
+    B, T, V = (s + 1 for s in sizes(rng, 3))
+    logits, tokens = normal(rng, B, T, V), rng.integers(0, V, (B, T))
+    tokens[:, 1] = 1  # a target that counts
+    tokens = torch.from_numpy(tokens)
+    for smoothing in (0.0, 0.1, 1.0):
+        expected = translation_loss(
+            logits, (tokens, tokens, tokens[:, 0]), ignore=0, smoothing=smoothing
+        )
+        same(f(logits, tokens, 0, smoothing), expected)
+
+
 COUNTERPARTS: dict[str, dict[str, Callable]] = {
     "01_concept": {
         "causal_mask_by_hand": is_rule(lambda: causal, square=True),
@@ -469,6 +503,11 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "min_p_by_hand": is_filter(min_p),
         "repetition_penalty_by_hand": is_repetition_penalty,
         "beam_search_by_hand": is_beam_search,
+    },
+    "08_translation": {
+        "masks_by_hand": are_translation_masks,
+        "cross_attention_by_hand": is_cross_attention,
+        "smoothed_loss_by_hand": is_translation_loss,
     },
     "09_masks_that_went_wrong": {"leaks_by_hand": is_leaks},
     "10_gpu": {
