@@ -55,6 +55,29 @@ def trained():
     return model.eval()
 
 
+def test_training_goes_on_from_a_checkpoint_with_the_same_curve(tmp_path):
+    def train(stop_at=None, **more):
+        def batches():
+            source = pair_batches(reversals(80), n_tokens=64, generator=draw(1))
+            for step, batch in enumerate(source):
+                if step == stop_at:
+                    raise KeyboardInterrupt
+                yield batch
+
+        model, recipe = tiny(), Recipe(muon_lr=0.02)
+        options = {"n_steps": 12, "lr": 5e-3, "recipe": recipe} | more
+        return fit(model, batches(), loss=translation_loss, **options), model
+
+    whole, model = train()
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(stop_at=7, checkpoint=file)
+    again, other = train(checkpoint=file)
+    assert again.losses == whole.losses
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_what_each_part_may_see():
     """Encoder: everything. Decoder: the past. Cross-attention: the whole source."""
     model = tiny()
