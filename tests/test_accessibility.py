@@ -5,6 +5,8 @@ The theme's own faults are put right in book/pages.py, so none is excepted.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from stored_state import ROOT
 from test_browser import NARROW, PAGES, TYPESET, WIDE, browser  # noqa: F401
@@ -21,12 +23,21 @@ def marked(name: str):
     return name if name in QUICK else pytest.param(name, marks=pytest.mark.long)
 
 
-def violations(page, rules: list[str] | None = None) -> list[str]:
-    """One line for each element that breaks a rule."""
+def violations(page, *, only: list[str] = (), without: list[str] = ()) -> list[str]:
+    """One line for each element that breaks a rule.
+
+    Rules of colour leave code out: see test_every_colour_of_code_is_legible.
+    """
     options: dict = {"resultTypes": ["violations"]}
-    if rules:
-        options["runOnly"] = {"type": "rule", "values": rules}
-    found = page.evaluate("options => axe.run(document, options)", options)
+    if only:
+        options["runOnly"] = {"type": "rule", "values": only}
+    if without:
+        options["rules"] = {rule: {"enabled": False} for rule in without}
+    context = {"exclude": [[".highlight pre"]]} if only == COLOURS else None
+    found = page.evaluate(
+        "([context, options]) => axe.run(context ?? document, options)",
+        [context, options],
+    )
     return [
         f"{rule['id']}: {node['html'][:160]}: {node['failureSummary']}"
         for rule in found["violations"]
@@ -43,20 +54,66 @@ def load_axe(page) -> None:
 
 @pytest.mark.parametrize("name", [marked(name) for name in PAGES if name != "index"])
 def test_page_is_accessible(browser, name: str) -> None:  # noqa: F811
-    context = browser.new_context(viewport=WIDE, color_scheme="light")
+    context = browser.new_context(
+        viewport=WIDE, color_scheme="light", reduced_motion="reduce"
+    )
     try:
         page = context.new_page()
         page.goto(f"{BUILT.as_uri()}/{name}.html")
         page.wait_for_function(TYPESET, timeout=30_000)
         load_axe(page)
-        assert violations(page) == []
-        page.emulate_media(color_scheme="dark")
-        page.wait_for_function(
-            "() => document.documentElement.dataset.theme === 'dark'"
-        )
-        assert violations(page, COLOURS) == []
+        assert violations(page, without=COLOURS) == []
+        assert violations(page, only=COLOURS) == []
+        darken(page)
+        assert violations(page, only=COLOURS) == []
         page.set_viewport_size(NARROW)
-        assert violations(page, ["scrollable-region-focusable", "target-size"]) == []
+        narrow = ["scrollable-region-focusable", "target-size"]
+        assert violations(page, only=narrow) == []
+    finally:
+        context.close()
+
+
+def darken(page) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+
+
+# One block of code with a piece of every kind in place of all code of the book.
+SAMPLE = """classes => {
+  const block = document.querySelector('.cell_input .highlight pre');
+  block.classList.add('sample');
+  block.innerHTML = classes.map(c => `<span class="${c}">word</span>`).join(' ');
+  for (const e of document.querySelectorAll('.highlight')) {
+    if (!e.contains(block)) e.remove();
+  }
+}"""
+
+
+def test_every_colour_of_code_is_legible(browser) -> None:  # noqa: F811
+    """A piece of code has the colour of its kind: one of each kind is enough."""
+    kinds: set[str] = set()
+    for path in BUILT.glob("chapters/**/*.html"):
+        for block in re.findall(
+            r"<pre>(.*?)</pre>", path.read_text(encoding="utf-8"), re.DOTALL
+        ):
+            kinds |= set(re.findall(r'<span class="([a-z0-9]+)">', block))
+    assert {"k", "kn", "n", "mi", "s2", "c1", "gp"} <= kinds
+    context = browser.new_context(
+        viewport=WIDE, color_scheme="light", reduced_motion="reduce"
+    )
+    try:
+        page = context.new_page()
+        page.goto(f"{BUILT.as_uri()}/chapters/index.html")
+        page.wait_for_function(TYPESET)
+        page.evaluate(SAMPLE, sorted(kinds))
+        load_axe(page)
+        for _ in range(2):
+            found = page.evaluate(
+                "rule => axe.run('pre.sample', {runOnly: [rule]})", "color-contrast"
+            )
+            assert found["violations"] == []
+            assert len(found["passes"][0]["nodes"]) == len(kinds)
+            darken(page)
     finally:
         context.close()
 

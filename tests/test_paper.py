@@ -36,8 +36,12 @@ def printed(tmp_path_factory):
     return PdfReader(out)
 
 
-def test_contents_name_the_page_where_each_chapter_begins(printed) -> None:
-    texts = [page.extract_text() for page in printed.pages]
+@pytest.fixture(scope="module")
+def texts(printed) -> list[str]:
+    return [page.extract_text() for page in printed.pages]
+
+
+def test_contents_name_the_page_where_each_chapter_begins(texts) -> None:
     entries = [entry for entry in pdf.contents() if entry.page]
     front = next(i for i, text in enumerate(texts) if text.startswith("Contents"))
     lines = texts[front] + texts[front + 1]
@@ -46,13 +50,13 @@ def test_contents_name_the_page_where_each_chapter_begins(printed) -> None:
     assert len(listed) == len(entries)
     assert listed == sorted(listed)
     for entry, number in zip(entries, listed, strict=True):
-        begins = squeezed(texts[number - 1])
-        assert begins.startswith(squeezed(entry.title)), entry.title
+        begins = squeezed(texts[number - 1])[:200]
+        assert squeezed(entry.title) in begins, entry.title
 
 
-def test_every_page_has_its_number(printed) -> None:
-    for number, page in enumerate(printed.pages, start=1):
-        lines = page.extract_text().split()
+def test_every_page_has_its_number(texts) -> None:
+    for number, text in enumerate(texts, start=1):
+        lines = text.split()
         assert str(number) in (lines[0], lines[-1])
 
 
@@ -72,8 +76,8 @@ def test_links_lead_somewhere_in_the_document_or_on_the_web(printed) -> None:
     assert inside > 100
 
 
-def test_folded_answers_are_open(printed) -> None:
-    text = squeezed("".join(page.extract_text() for page in printed.pages))
+def test_folded_answers_are_open(texts) -> None:
+    text = squeezed("".join(texts))
     for name in ("02_mask_matrix", "04_softmax"):
         page = BeautifulSoup((BUILT / f"chapters/{name}.html").read_bytes(), "lxml")
         answers = page.select("article details > p")
