@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pdf
 import pytest
 import yaml
 from publish import assemble
@@ -107,3 +108,13 @@ def test_the_first_thing_published_may_be_a_release(tmp_path: Path) -> None:
     assemble(tmp_path / "nothing", book(tmp_path / "a", "release", "v1"), site)
     assert (site / "index.html").read_text() == "release"
     assert (site / "colab" / "v1" / "01_a.ipynb").is_file()
+
+
+def test_without_a_browser_one_line_says_what_the_pdf_needs(
+    monkeypatch, capsys, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pdf, "find_browser", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["pdf.py", str(tmp_path / "mattn.pdf")])
+    assert pdf.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Install chromium" in line
