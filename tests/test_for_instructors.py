@@ -17,7 +17,8 @@ SYLLABI = re.findall(
 
 
 def table(text: str) -> list[list[str]]:
-    """The rows of the first table in a text, without its head."""
+    """The rows of the first table in a text, without its head and its links."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     rows = [line for line in text.split("\n") if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 
