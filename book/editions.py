@@ -51,7 +51,7 @@ WHERE_USED = {
     "pooch": ("pooch", ("fetch_pretrained", "tiny_shakespeare", "multi30k")),
     "safetensors": ("safetensors", ("load_pretrained", "checkpoint")),
 }
-GPU = {"10_gpu"}
+GPU = {"chapters/10_gpu"}
 MINUTES = re.compile(r"((?:[Aa]bout )?[\w-]+(?: a)?\s+\w+)\s+to\s+run\b")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -224,17 +224,17 @@ def minutes(notebook: NotebookNode) -> str:
 
 def hardware(notebook: NotebookNode, page: str) -> str:
     """What to run it on, and for how long."""
-    time = minutes(notebook)
-    if Path(page).name in GPU:
+    time = minutes(notebook) or "less than a minute"
+    if dirname(page).endswith("exercises"):
+        time += ", once every answer is there"
+    if page in GPU:
         line = (
             "**Hardware:** made for a GPU, and Colab is asked for one. Without it the "
             "cells run too, on the CPU, with smaller sizes."
         )
     else:
         line = "**Hardware:** a CPU is enough."
-    if time:
-        line += f" **Time to run:** {time}."
-    return line
+    return f"{line} **Time to run:** {time}."
 
 
 def linked(text: str, page: str, edition: Edition) -> str:
@@ -273,7 +273,7 @@ def colab(notebook: NotebookNode, page: str, edition: Edition) -> NotebookNode:
     )
     notebook.cells = [badge, setup, *notebook.cells]
     notebook.metadata["colab"] = {"provenance": [], "toc_visible": True}
-    if Path(page).name in GPU:
+    if page in GPU:
         notebook.metadata["accelerator"] = "GPU"
         notebook.metadata["colab"]["gpuType"] = "T4"
     return notebook

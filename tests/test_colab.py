@@ -136,4 +136,4 @@ def test_every_data_file_is_in_the_wheel(machine: Machine, tmp_path: Path) -> No
 
 
 def test_gpu_pages_are_notebooks() -> None:
-    assert {source.stem for source in SOURCES} >= editions.GPU
+    assert {name_of(s).removesuffix(".ipynb") for s in SOURCES} >= editions.GPU
