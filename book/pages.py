@@ -25,6 +25,8 @@ PREVIEW_ALT = (
 )
 TAGS = re.compile(r"<[^>]+>")
 IMAGE = re.compile(r'<img\b(?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+\.png)"[^>]*?/?>')
+# All icons there are, drawn by a script of 1.5 MB; those in use come as a font too.
+ICONS = re.compile(r'<script src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\s*')
 # An argument list of several lines: Sphinx writes <dl><dd>…</dd></dl> inside <dt>,
 # a list of definitions of nothing.
 ARGUMENTS = re.compile(
@@ -112,6 +114,7 @@ def finished(text: str, page: Path) -> str:
     # The empty corner of a table is no heading.
     text = text.replace('<th class="head"><p></p></th>', '<td class="head"></td>')
     text = ARGUMENTS.sub(arguments, text)
+    text = ICONS.sub("", text)
     return IMAGE.sub(sized(page), text)
 
 

@@ -59,8 +59,13 @@ def machine(tmp_path_factory) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def runs(machine: Machine):
-    """All notebooks, two at a time; a test waits for its own."""
+def runs(machine: Machine, request):
+    """All notebooks asked for, two at a time; a test waits for its own."""
+    asked = {
+        item.callspec.params.get("name")
+        for item in request.session.items
+        if item.path == Path(__file__) and hasattr(item, "callspec")
+    }
     repository = machine.folder / "repository"
     commit_id = clone(ROOT, repository)
     with ThreadPoolExecutor(2) as pool:
@@ -72,6 +77,7 @@ def runs(machine: Machine):
                 ADDRESS,
             )
             for source in SOURCES
+            if name_of(source) in asked
         }
         yield started
         for future in started.values():

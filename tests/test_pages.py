@@ -192,6 +192,20 @@ def test_our_scripts_do_not_hold_up_a_page() -> None:
         scripts = re.findall(r"<script[^>]*\bsrc=[^>]*>", head)
         assert not [s for s in scripts if "playground" in s]
         assert all("defer" in s for s in scripts if "mathjax" in s)
+        assert not [s for s in scripts if "fontawesome" in s]
+
+
+def test_icons_come_from_a_font_of_the_book(page) -> None:
+    page.goto(address("chapters/index.html"))
+    page.evaluate("() => document.fonts.ready.then(() => true)")
+    icons = page.locator("button:visible i[class*=fa-]")
+    assert icons.count() >= 4
+    for icon in icons.all():
+        if icon.is_visible():
+            assert icon.bounding_box()["width"] > 5
+    assert page.evaluate(
+        "() => document.fonts.check('900 16px \"Font Awesome 6 Free\"')"
+    )
 
 
 def test_address_and_preview_image_only_with_a_site() -> None:

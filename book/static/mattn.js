@@ -7,7 +7,8 @@
       else target.removeAttribute("tabindex");
     }
   });
-  const scrolls = "article mjx-container[display], article pre";
+  const scrolls =
+    "article :is(mjx-container[display], pre, .pst-scrollable-table-container)";
   const watch = () => {
     for (const element of document.querySelectorAll(scrolls)) watcher.observe(element);
   };
