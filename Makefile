@@ -51,9 +51,9 @@ test: $(READY) ## everything a change must pass: style, book, tests, outputs
 	$(PY) -m ruff format --check
 	@$(MAKE) --no-print-directory $(BUILT)
 	$(PY) -m pytest tests chapters -n 2 --dist loadfile --nbval \
-		--nbval-current-env --nbval-cell-timeout 300
+		--nbval-current-env --nbval-cell-timeout 900
 
-test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: the pages in a real browser
+test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants
 	$(PY) -m pytest tests -m long
 
 pdf: $(BUILT) ## the whole book as one PDF (needs chromium)

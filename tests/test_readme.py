@@ -74,7 +74,7 @@ def test_commands_without_make_are_those_of_the_makefile():
     for command in (
         "build . -W -n --keep-going",
         "ruff format --check",
-        "--nbval-current-env --nbval-cell-timeout 300",
+        "--nbval-current-env --nbval-cell-timeout 900",
     ):
         assert command in README
         assert command in makefile
