@@ -93,7 +93,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     os.environ["MATTN_PROGRESS"] = "0"
     client = NotebookClient(
         notebook,
-        timeout=600,
+        timeout=1800,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,

@@ -209,7 +209,7 @@ class Machine:
         client = NotebookClient(
             read(notebook, as_version=4),
             km=manager,
-            timeout=600,
+            timeout=1800,
             resources={"metadata": {"path": str(place)}},
         )
         client.owns_km = True  # the kernel ends with the notebook
