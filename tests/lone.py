@@ -83,7 +83,8 @@ def link_into(dist: Distribution, site: Path) -> None:
 def pack(dist: Distribution, folder: Path) -> Path:
     """An installed distribution as the wheel that it came from."""
     name = re.sub(r"[-_.]+", "_", dist.metadata["Name"])
-    tag = re.search(r"^Tag: (\S+)$", dist.read_text("WHEEL"), re.MULTILINE)[1]
+    tags = re.findall(r"^Tag: (\S+?)-(\S+?)-(\S+)$", dist.read_text("WHEEL"), re.M)
+    tag = "-".join(".".join(dict.fromkeys(part)) for part in zip(*tags, strict=True))
     path = folder / f"{name}-{dist.version}-{tag}.whl"
     rows, record = [], ""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
