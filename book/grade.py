@@ -450,12 +450,18 @@ def read_marks(folder: Path) -> dict[tuple[str, str], float]:
     path = folder / MARKS
     if not path.is_file():
         return {}
+    found = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return {
-            (row["student"], row["exercise"]): float(row["points"])
-            for row in csv.DictReader(file)
-            if (row["points"] or "").strip()
-        }
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                if points := (row["points"] or "").strip():
+                    found[row["student"], row["exercise"]] = float(points)
+            except (KeyError, ValueError):
+                raise SystemExit(
+                    f"{path}, line {number}: expected columns student, exercise and "
+                    f"points, with a number; got {row}. Start from by_hand.csv."
+                ) from None
+    return found
 
 
 def rows_of(one: Submission, marks: dict[tuple[str, str], float]) -> list[dict]:
@@ -616,6 +622,7 @@ def grade_folder(
     jobs: int = 2,
 ) -> list[dict]:
     """Every submission of a folder; the rows that were written."""
+    marks = read_marks(folder)  # first: a slip in it must not cost a grading
     known = course_assignments(course)
     submissions = [look_at(path, folder, known) for path in files(folder)]
     submissions.sort(
@@ -644,7 +651,6 @@ def grade_folder(
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(do, submissions))
-    marks = read_marks(folder)
     rows = [row for one in submissions for row in rows_of(one, marks)]
     write_csv(out / "grades.csv", COLUMNS, rows)
     counted = [r for r in rows if "a newer file counts" not in r["note"]]

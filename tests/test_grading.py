@@ -187,6 +187,22 @@ def test_what_needs_too_much_memory_is_ended() -> None:
     assert "GiB" in grade.watched(process, limits)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["student,exercise,points\nada,explain,full\n", "student;exercise;points\na;b;1\n"],
+)
+def test_marks_that_cannot_be_read_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "marks.csv").write_text(text)
+    with pytest.raises(SystemExit, match="line 2: expected columns student"):
+        grade.read_marks(tmp_path)
+
+
+def test_marks_are_read_and_empty_ones_left_out(tmp_path: Path) -> None:
+    text = "student,exercise,points\nada,explain,2.5\ngrace,explain,\n"
+    (tmp_path / "marks.csv").write_text(text)
+    assert grade.read_marks(tmp_path) == {("ada", "explain"): 2.5}
+
+
 def test_without_isolation_it_refuses(tmp_path: Path) -> None:
     course = tmp_path / "course"
     course.mkdir()
