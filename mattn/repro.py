@@ -1,13 +1,16 @@
-"""One call that makes a notebook give the same numbers every time."""
+"""The same numbers every time: from the same seed, or as they were recorded."""
 
 from __future__ import annotations
 
+import json
 import random
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["start"]
+__all__ = ["recorded", "start"]
 
 
 def start(seed: int, *, n_threads: int = 1) -> torch.Generator:
@@ -25,3 +28,19 @@ def start(seed: int, *, n_threads: int = 1) -> torch.Generator:
     torch.set_printoptions(precision=3, sci_mode=False, linewidth=75)
     np.set_printoptions(precision=3, suppress=True, linewidth=75)
     return torch.Generator().manual_seed(seed)
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """A record of the package, by its name without suffix: ``"training_cpu"``.
+
+    What a program of ``benchmarks/`` measured once, with machine, versions,
+    command and date. ``ValueError`` names the records that there are.
+    """
+    folder = files("mattn") / "records"
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        known = sorted(p.name.removesuffix(".json") for p in folder.iterdir())
+        raise ValueError(
+            f"expected the name of a record: {', '.join(known)}; got {name!r}."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,12 +1,15 @@
-"""start(seed): the same numbers every time."""
+"""start(seed), recorded(name): the same numbers every time."""
 
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mattn.repro import start
+import mattn
+from mattn.repro import recorded, start
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,14 @@ def test_threads_dtype_and_print_options():
     assert str(np.array([1 / 3, 1e-4])) == "[0.333 0.   ]"
     start(0, n_threads=2)
     assert torch.get_num_threads() == 2
+
+
+def test_a_record_is_the_file_of_that_name():
+    path = Path(mattn.__file__).parent / "records" / "mutants.json"
+    assert recorded("mutants") == json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["mutant", "mutants.json", "", "../repro"])
+def test_a_record_that_is_not_there_is_an_error_that_names_those_that_are(name):
+    with pytest.raises(ValueError, match=r"attention_cpu, .*mutants, .*; got"):
+        recorded(name)
