@@ -29,6 +29,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Assignment:
     name: str
     source: NotebookNode
 
-    @property
+    @cached_property
     def exercises(self) -> list[ex.Exercise]:
         return ex.exercises(self.source)
 
@@ -90,7 +91,7 @@ class Assignment:
     def release(self) -> str:
         return self.source.metadata.mattn.release
 
-    @property
+    @cached_property
     def cells(self) -> dict[str, NotebookNode]:
         """The cells that nbgrader knows, by their id, as students got them."""
         return {

@@ -14,9 +14,10 @@ import os
 import posixpath
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from bs4 import BeautifulSoup, Tag
@@ -82,6 +83,14 @@ class Entry:
 
 def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def launch(playwright: Any, arguments: Sequence[str]) -> Any:
+    """The browser of this machine, without a window."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return playwright.chromium.launch(
+        executable_path=find_browser(), args=[*arguments, *["--no-sandbox"] * root]
+    )
 
 
 def contents(html: Path = HTML) -> Iterator[Entry]:
@@ -202,12 +211,8 @@ def write(out: Path = OUT, html: Path = HTML) -> int:
 
     source = html.parent / "one-page.html"
     source.write_text(one_page(html), encoding="utf-8")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_browser(),
-            args=["--disable-gpu"] + ["--no-sandbox"] * root,
-        )
+        browser = launch(playwright, ["--disable-gpu"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 900})
         page.set_default_timeout(300_000)
         page.goto(source.as_uri())

@@ -6,12 +6,11 @@ the width of a phone nothing hangs out of the page.
 """
 
 import functools
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import pdf
 import pytest
 from stored_state import ROOT, listed_in_toc
 
@@ -71,16 +70,12 @@ def server() -> Iterator[str]:
 def browser() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
+    if pdf.find_browser() is None:
         pytest.skip("no browser: the pages were not looked at in one; install chromium")
     if not (BUILT / ".built").is_file():
         pytest.fail("the book is not built: `make book` first")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    arguments = QUIET + ["--no-sandbox"] * root
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        browser = pdf.launch(playwright, QUIET)
         yield browser
         browser.close()
 

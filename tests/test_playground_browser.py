@@ -7,12 +7,11 @@ what the page shows is compared with what mattn computes.
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pdf
 import pytest
 import torch
 from test_browser import BUILT, HANGS_OUT, NARROW, QUIET, WIDE
@@ -24,7 +23,6 @@ from mattn.masks import documents
 from mattn.playground import project
 from mattn.plotting import playground
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TOKENS = ["the", "cat", "sat", "on", "the", "mat"]
 T = len(TOKENS)
 LOOKS = [
@@ -40,14 +38,10 @@ GROUND = {"light": ("#222", "#fff"), "dark": ("#ced6dd", "#121212")}
 def browser() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
+    if pdf.find_browser() is None:
         pytest.skip("no browser: the playground was not tried in one; install chromium")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=QUIET + ["--no-sandbox"] * root
-        )
+        browser = pdf.launch(playwright, QUIET)
         yield browser
         browser.close()
 
