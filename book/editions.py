@@ -48,7 +48,7 @@ ALWAYS = {"jaxtyping": "jaxtyping", "tqdm": "tqdm"}
 WHERE_USED = {
     "sacrebleu": ("sacrebleu", ("translation_scores",)),
     "tokenizers": ("tokenizers", ("BytePairs",)),
-    "pooch": ("pooch", ("fetch_pretrained", "tiny_shakespeare", "multi30k")),
+    "pooch": ("pooch", ("fetch_pretrained", "multi30k")),
     "safetensors": ("safetensors", ("load_pretrained", "checkpoint")),
 }
 GPU = {"chapters/10_gpu"}

@@ -8,15 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import mattn
 
 RECORDS = Path(mattn.__file__).parent / "records"
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-HAS_TEXT = (
-    Path(os.environ.get("MATTN_DATA", "nowhere")) / "tinyshakespeare/input.txt"
-).is_file()
 
 
 def record(name: str) -> dict:
@@ -49,7 +44,6 @@ def test_the_benchmark_of_generation_runs(tmp_path):
     assert keys(json.loads(path.read_text())) == keys(record("generation"))
 
 
-@pytest.mark.skipif(not HAS_TEXT, reason="MATTN_DATA has no tiny Shakespeare")
 def test_the_benchmark_of_training_runs(tmp_path):
     path = tmp_path / "training.json"
     run("training", "--seeds", "5", "--scale", "0.003", "--to", str(path))

@@ -1,6 +1,6 @@
 """Sources of tokens: with a known entropy, so that cheating can be seen, and real."""
 
-from mattn.data.corpora import DataMissing, multi30k, real_text, tiny_shakespeare
+from mattn.data.corpora import DataMissing, multi30k, tiny_shakespeare
 from mattn.data.markov import MarkovSource
 from mattn.data.pairs import BytePairs, Words, pair_batches
 from mattn.data.stories import Grammar, stories
@@ -25,7 +25,6 @@ __all__ = [
     "padded",
     "pair_batches",
     "random_windows",
-    "real_text",
     "split_pairs",
     "stories",
     "story_batches",

@@ -1,30 +1,30 @@
-"""Real text: downloaded with a checksum when asked, never part of the package.
+"""Real text: plays that come with the package, and pairs that are downloaded.
 
-A folder named by the environment variable ``MATTN_DATA`` comes first (with
-``tinyshakespeare/input.txt`` and ``multi30k/*.gz`` in it), then the cache of
-earlier downloads. Used in chapters 7 and 8.
+Tiny Shakespeare is in the public domain and part of the package, so everybody
+has the same characters. Multi30k may not be passed on: it is looked for in the
+folder that the environment variable ``MATTN_DATA`` names (as
+``multi30k/*.gz``), then in the cache of earlier downloads; it is downloaded
+when asked. Each file is held against its checksum. Used in chapters 7 and 8.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import os
+import zlib
+from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
-__all__ = ["DataMissing", "Text", "multi30k", "real_text", "tiny_shakespeare"]
+__all__ = ["DataMissing", "multi30k", "tiny_shakespeare"]
 
-_SHAKESPEARE = (
-    "https://raw.githubusercontent.com/karpathy/char-rnn/"
-    "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/"
-)
 _MULTI30K = (
     "https://raw.githubusercontent.com/multi30k/dataset/"
     "a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/"
 )
 _SHA256 = {
-    "tinyshakespeare/input.txt": (
+    "tinyshakespeare.txt": (
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
     ),
     "multi30k/train.en.gz": (
@@ -52,37 +52,24 @@ class DataMissing(RuntimeError):
     """The data is neither here nor to be had; the message says what to do."""
 
 
-class Text(NamedTuple):
-    """A text and where it comes from, as a sentence that a notebook can print."""
+def tiny_shakespeare() -> str:
+    """Plays by Shakespeare, 1,115,394 characters of 65 kinds, from the package.
 
-    text: str
-    source: str
-
-
-def tiny_shakespeare(*, download: bool = False) -> str:
-    """Plays by Shakespeare, 1,115,394 characters (Karpathy's char-rnn repository).
-
-    The text is in the public domain. Raises :class:`DataMissing` when it is
-    not here and may not, or cannot, be downloaded.
+    The text is in the public domain; ``tinyshakespeare.md`` beside it says where
+    it comes from. The usual split: the first 90 % train, the rest validates.
+    Raises :class:`DataMissing` when the file was damaged.
+    Source: Karpathy, char-rnn, data/tinyshakespeare/input.txt.
     """
-    path = _find("tinyshakespeare/input.txt", _SHAKESPEARE, download=download)
-    return path.read_text(encoding="utf-8")
-
-
-def real_text(*, download: bool = False) -> Text:
-    """Tiny Shakespeare if it can be had, else English that every Python has.
-
-    That is the reference documentation inside the standard library (module
-    ``pydoc_data.topics``), read as a file.
-    """
+    path = files("mattn.data") / "tinyshakespeare.txt.gz"
+    remedy = "The installation is damaged: install mattn again."
     try:
-        return Text(tiny_shakespeare(download=download), "plays by Shakespeare")
-    except DataMissing:
-        from pydoc_data import topics
-
-        text = "\n".join(topics.topics[name] for name in sorted(topics.topics))
-        plain = "".join(c for c in text if c == "\n" or " " <= c <= "~")
-        return Text(plain, "the reference documentation of Python's standard library")
+        text = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataMissing(
+            f"{path} cannot be read: expected a gzip file; got {error!r}. {remedy}"
+        ) from error
+    name = "tinyshakespeare.txt"
+    return _checked(text, name, where=f"the text in {path}", remedy=remedy).decode()
 
 
 def multi30k(split: str, *, download: bool = False) -> list[tuple[str, str]]:
@@ -90,18 +77,16 @@ def multi30k(split: str, *, download: bool = False) -> list[tuple[str, str]]:
 
     ``split``: ``"train"`` (29,000), ``"val"`` (1,014), ``"test_2016_flickr"``
     (1,000). For researchers and educators, for non-commercial research and
-    educational purposes, says the dataset's page.
+    educational purposes, says the dataset's page. Raises :class:`DataMissing`
+    when a file is not here and may not, or cannot, be downloaded. The files, to
+    be fetched by hand: https://github.com/multi30k/dataset, data/task1/raw.
     Source: Elliott et al. 2016, doi:10.18653/v1/W16-3210.
     """
     splits = ("train", "val", "test_2016_flickr")
     if split not in splits:
         raise ValueError(f"multi30k: expected one of {splits}; got {split!r}.")
     german, english = (
-        gzip.decompress(
-            _find(
-                f"multi30k/{split}.{language}.gz", _MULTI30K, download=download
-            ).read_bytes()
-        )
+        gzip.decompress(_multi30k(f"{split}.{language}.gz", download=download))
         .decode("utf-8")
         .splitlines()
         for language in ("de", "en")
@@ -109,9 +94,9 @@ def multi30k(split: str, *, download: bool = False) -> list[tuple[str, str]]:
     return list(zip(german, english, strict=True))
 
 
-def _find(name: str, url: str, *, download: bool) -> Path:
+def _multi30k(file: str, *, download: bool) -> bytes:
     """The file, checked: from MATTN_DATA, from the cache, or by download."""
-    folder = os.environ.get("MATTN_DATA")
+    name, folder = f"multi30k/{file}", os.environ.get("MATTN_DATA")
     if folder:
         path = Path(folder) / name
         if not path.is_file():
@@ -119,30 +104,27 @@ def _find(name: str, url: str, *, download: bool) -> Path:
                 f"expected {name} in the folder that MATTN_DATA names; it is not "
                 "there. Put it there, or unset MATTN_DATA to use a download."
             )
-        _check(path, name)
-        return path
-    if importlib.util.find_spec("pooch") is None:
-        if not download:
-            raise DataMissing(f"{name} is not here: pass download=True.")
-        raise ImportError("downloads need pooch: python -m pip install pooch")
-    import pooch
+        return _read(path, name)
+    has_pooch = importlib.util.find_spec("pooch") is not None
+    if has_pooch:
+        import pooch
 
-    cache = Path(pooch.os_cache("mattn"))
-    path = cache / name
-    if path.is_file():
-        _check(path, name)
-        return path
+        path = Path(pooch.os_cache("mattn")) / name
+        if path.is_file():
+            return _read(path, name)
     if not download:
         raise DataMissing(
             f"{name} is not here. Pass download=True to fetch it (with a checksum), "
             "or set MATTN_DATA to a folder that holds it."
         )
+    if not has_pooch:
+        raise ImportError("downloads need pooch: python -m pip install pooch")
     try:
         pooch.retrieve(
-            url + path.name,
+            _MULTI30K + file,
             known_hash=f"sha256:{_SHA256[name]}",
             path=path.parent,
-            fname=path.name,
+            fname=file,
             progressbar=os.environ.get("MATTN_PROGRESS") != "0",
         )
     except (OSError, ValueError) as error:
@@ -150,15 +132,19 @@ def _find(name: str, url: str, *, download: bool) -> Path:
             f"{name} could not be downloaded: {error}. Without a network, set "
             "MATTN_DATA to a folder that holds it."
         ) from error
-    return path
+    return _read(path, name)
 
 
-def _check(path: Path, name: str) -> None:
-    import hashlib
+def _read(path: Path, name: str) -> bytes:
+    remedy = "Delete it and fetch it again."
+    return _checked(path.read_bytes(), name, where=str(path), remedy=remedy)
 
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+def _checked(content: bytes, name: str, *, where: str, remedy: str) -> bytes:
+    digest = hashlib.sha256(content).hexdigest()
     if digest != _SHA256[name]:
         raise DataMissing(
-            f"{path} is not the file it should be: expected SHA-256 {_SHA256[name]}; "
-            f"got {digest}. Delete it and fetch it again."
+            f"{where} is not the file it should be: expected SHA-256 "
+            f"{_SHA256[name]}; got {digest}. {remedy}"
         )
+    return content
