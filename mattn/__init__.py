@@ -7,31 +7,41 @@ point down, and a test holds the modules to this drawing:
     4  generation · training · pretrained · plotting
     3  models · playground
     2  attention · kernels · embedding
-    1  masks · softmax · cache · rotary
-    0  data · checks · repro
+    1  masks · softmax · cache · rotary · data
+    0  inputs · checks · repro · optional
+
+The names below, and the modules above, are loaded when they are first used:
+`import mattn` itself loads neither torch nor matplotlib.
 """
 
-from mattn.attention import (
-    MultiHeadAttention,
-    attention,
-    blockwise_attention,
-    fused_attention,
-    record_weights,
-)
-from mattn.cache import KVCache
-from mattn.masks import (
-    Mask,
-    boolean_power,
-    causal,
-    documents,
-    full,
-    padding,
-    prefix,
-    to_additive,
-    window,
-)
-from mattn.models import Config, Decoder, EncoderDecoder
-from mattn.softmax import masked_softmax
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mattn.attention import (
+        MultiHeadAttention,
+        attention,
+        blockwise_attention,
+        fused_attention,
+        record_weights,
+    )
+    from mattn.cache import KVCache
+    from mattn.masks import (
+        Mask,
+        boolean_power,
+        causal,
+        documents,
+        full,
+        padding,
+        prefix,
+        to_additive,
+        window,
+    )
+    from mattn.models import Config, Decoder, EncoderDecoder
+    from mattn.softmax import masked_softmax
 
 __all__ = [
     "Config",
@@ -56,3 +66,41 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = ("masks", "softmax", "cache", "attention", "models")
+
+
+def __getattr__(name: str) -> Any:
+    """One of the names, or a module, on first use."""
+    if name in __all__:
+        home = next(m for m in map(_module, _HOMES) if name in m.__all__)
+        value = globals()[name] = getattr(home, name)
+        return value
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return _module(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """A package in which a name that is a function stays one.
+
+    Python binds a module to its package after each first import, whoever asks
+    for it. Without this, `mattn.attention` would be the function or the module,
+    as the order of imports has it.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in __all__ and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,126 @@
+"""Tokens at the door: lists, arrays and tensors become Python's integers.
+
+Prompts, stops, starts, sources and stories come from files, tokenizers and
+other libraries, as lists, NumPy arrays or tensors. They pass through here
+once, so that within the package a token is an ``int`` of 0 … V − 1 and
+nothing else: a tensor would never be equal to a token that it is compared
+with, and a negative number would stand for padding that nobody meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["token", "token_list", "token_lists", "token_set", "whole_number"]
+
+_LARGEST = 2**63 - 1  # what a tensor of integers holds
+
+
+def token(value: Any, what: str, *, n_symbols: int | None = None) -> int:
+    """One token as an ``int``: from an integer of Python, NumPy or a tensor.
+
+    ``n_symbols`` is the size V of the vocabulary; ``None``: not known, so that
+    only negative numbers are refused. ``what`` names the value in the error.
+
+    Raises ``ValueError`` for anything else: a float, a bool, text, a sequence.
+    """
+    number, bound = _integer(value), "0 and more"
+    if n_symbols is not None:
+        bound = f"0 to {n_symbols - 1}"
+    if number is None:
+        raise ValueError(
+            f"{what}: expected a token, an integer of {bound}; got {_shown(value)}. "
+            "Encode text first, and convert floats and bools to integers."
+        )
+    if not 0 <= number < (_LARGEST if n_symbols is None else n_symbols):
+        raise ValueError(
+            f"{what}: expected a token of {bound}; got {number}. Leave out what "
+            "marks padding, and encode with the vocabulary of the model."
+        )
+    return number
+
+
+def token_list(tokens: Any, what: str, *, n_symbols: int | None = None) -> list[int]:
+    """One sequence of tokens, (T,), as a list; it may be empty.
+
+    >>> token_list(np.array([3, 1]), "prompt", n_symbols=5)
+    [3, 1]
+    >>> token_list([3, -100], "prompt", n_symbols=5)
+    Traceback (most recent call last):
+        ...
+    ValueError: prompt: expected a token of 0 to 4; got -100. Leave out what \
+marks padding, and encode with the vocabulary of the model.
+    """
+    return [token(value, what, n_symbols=n_symbols) for value in _each(tokens, what)]
+
+
+def token_lists(
+    rows: Any, what: str, *, n_symbols: int | None = None
+) -> list[list[int]]:
+    """Several sequences, which may differ in length; of a tensor (B, T), the rows.
+
+    >>> token_lists([[1, 2], (3,)], "prompt")
+    [[1, 2], [3]]
+    """
+    return [
+        token_list(row, f"{what} {i}", n_symbols=n_symbols)
+        for i, row in enumerate(_each(rows, f"{what}s"))
+    ]
+
+
+def token_set(
+    tokens: Any, what: str, *, n_symbols: int | None = None
+) -> frozenset[int]:
+    """Tokens whose order does not matter, such as stops; one may come alone.
+
+    >>> token_set(5, "stop") == token_set([5, 5], "stop") == {5}
+    True
+    """
+    if _integer(tokens) is not None:
+        tokens = [tokens]
+    return frozenset(token_list(tokens, what, n_symbols=n_symbols))
+
+
+def whole_number(value: Any, what: str, *, least: int) -> int:
+    """A size or a count as an ``int`` that is not below ``least``.
+
+    Raises ``ValueError`` for a smaller one, and for a float or a bool.
+    """
+    number = _integer(value)
+    if number is None or number < least:
+        raise ValueError(f"expected {what} >= {least}, an integer; got {value!r}.")
+    return number
+
+
+def _integer(value: Any) -> int | None:
+    """The integer that a value is; ``None`` for floats, bools, text, sequences."""
+    if isinstance(value, Tensor | np.ndarray | np.generic) and value.ndim == 0:
+        value = value.item()
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return int(value) if whole else None
+
+
+def _each(values: Any, what: str) -> list:
+    """What a sequence holds; text and single values are none."""
+    single = getattr(values, "ndim", 1) == 0 or not isinstance(values, Iterable)
+    if single or isinstance(values, str | bytes | Mapping):
+        raise ValueError(
+            f"{what}: expected a list, an array or a tensor of them; got "
+            f"{_shown(values)}. Encode text first, and put brackets around what "
+            "stands alone."
+        )
+    if isinstance(values, Tensor | np.ndarray) and values.ndim == 1:
+        return values.tolist()
+    return list(values)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"{type(value).__name__} {tuple(value.shape)} of {dtype}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
