@@ -68,8 +68,9 @@ class NGrams(nn.Module):
     """What the 2-gram … n-gram that end with a token add to its embedding.
 
     One table for each length, its row found by hashing, so that n-grams can
-    share a row. An n-gram is cut before the last token that the mask hides
-    from the one it ends with. Rows start at zero: nothing is added.
+    share a row; where a table has a row for each n-gram, none is shared. An
+    n-gram is cut before the last token that the mask hides from the one it
+    ends with. Rows start at zero: nothing is added.
 
     Source: Pagnoni et al. 2024, arXiv:2412.09871, section 3.2.
     """
@@ -103,11 +104,15 @@ class NGrams(nn.Module):
         code = tokens[:, n:] + 1
         out: Tensor | float = 0.0
         for back, table in enumerate(self.tables, start=1):
+            exact = self._is_exact(back + 1, table.num_embeddings)
             earlier = slice(n - back, n - back + T)
             k = at[..., earlier]
             may_see = rule.allowed(b, positions.clamp(min=0), k.clamp(min=0))
             visible = visible & may_see & (k >= 0)
-            code = code * self.base + (tokens[:, earlier] + 1) * visible
+            # 32 bits of the code count. By an odd factor no symbol is pushed out
+            # of them; by an even one the newest, which comes first, would be.
+            factor = self.base if exact else self.base | 1
+            code = code * factor + (tokens[:, earlier] + 1) * visible
             out = out + table(self._row(code, back + 1, table.num_embeddings))
         return out
 
@@ -115,8 +120,16 @@ class NGrams(nn.Module):
         """As many tokens as an n-gram looks back."""
         return RecentTokens(len(self.tables))
 
+    def _is_exact(self, n: int, n_rows: int) -> bool:
+        """Whether a table has a row for each n-gram."""
+        return n_rows == self.base**n
+
     def _row(self, code: Tensor, n: int, n_rows: int) -> Tensor:
-        if n_rows == self.base**n:  # a row for each
+        if self._is_exact(n, n_rows):
             return code
-        # Multiplicative hashing: the upper bits of 32 (Knuth, TAOCP 3, 6.4).
-        return (code * 2654435761 % 2**32) * n_rows >> 32
+        # Each bit of the code moves every bit of the hash (MurmurHash3, fmix32);
+        # its upper bits choose the row.
+        code = code % 2**32
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            code = (code ^ code >> shift) * factor % 2**32
+        return (code ^ code >> 16) * n_rows >> 32

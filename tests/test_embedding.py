@@ -53,6 +53,42 @@ def test_hashed_rows_are_in_range_and_spread():
     assert model.n_gram_rows == 16_384
 
 
+SIZES = [(255, 5), (127, 6), (65, 5), (31, 7), (1023, 4), (15, 9), (3, 17), (65535, 3)]
+
+
+@pytest.mark.parametrize(("n_symbols", "n"), SIZES)
+def test_no_symbol_of_an_n_gram_is_lost_in_its_hash(n_symbols, n):
+    """At each place: other symbols in one place, the rest as it was."""
+    module = NGrams(n_symbols, 1, n, n_rows=16_384)
+    rows: list[torch.Tensor] = []
+    for table in module.tables:
+        table.register_forward_hook(lambda _, given, out: rows.append(given[0][:, -1]))
+    some = torch.randperm(n_symbols)[:200]
+    for place in range(n):
+        rows.clear()
+        grams = torch.randint(n_symbols, (1, n)).repeat(len(some), 1)
+        grams[:, n - 1 - place] = some
+        module(grams, causal)
+        for length, row in enumerate(rows, start=2):
+            if place >= length:  # before the n-gram begins
+                assert len(row.unique()) == 1
+            else:  # by chance about one pair in 16,384 shares a row
+                shared = min(8, len(some) // 3)
+                assert len(row.unique()) >= len(some) - shared, (length, place)
+
+
+@pytest.mark.parametrize(("n_symbols", "n"), SIZES[:5])
+def test_a_token_moves_what_its_n_grams_add(n_symbols, n):
+    module = filled(NGrams(n_symbols, 4, n, n_rows=16_384))
+    for table in module.tables[:-1]:
+        torch.nn.init.zeros_(table.weight)
+    x = torch.randint(n_symbols, (20, n))
+    changed = x.clone()
+    changed[:, -1] = (x[:, -1] + 1) % n_symbols
+    moved = (module(x, causal) - module(changed, causal))[:, -1].abs().amax(-1) > 0
+    assert moved.sum() >= 19
+
+
 def test_parameters_are_counted_and_start_by_adding_nothing():
     config = decoder().config
     torch.manual_seed(0)
