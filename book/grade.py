@@ -33,10 +33,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import nbgrader_worker
 from assignments import BUILT, CELL_SECONDS, OUT, PYTHON, WORKER
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from nbgrader_worker import only_loopback
+from nbgrader_worker import charged, family, only_loopback
 from notebooks import KERNEL, ROOT, to_text
 
 import exercises as ex
@@ -338,51 +339,57 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def family(root: int) -> dict[int, tuple[str, int]]:
-    """A process and its descendants: when each began, and its bytes of memory.
-
-    Empty where there is no /proc.
-    """
-    parents: dict[int, int] = {}
-    known: dict[int, tuple[str, int]] = {}
-    page = os.sysconf("SC_PAGE_SIZE")
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            text = (entry / "stat").read_text(errors="replace")
-            fields = text.rpartition(")")[2].split()
-            parents[int(entry.name)] = int(fields[1])
-            known[int(entry.name)] = (fields[19], int(fields[21]) * page)
-    members, size = {root}, 0
-    while len(members) != size:
-        size = len(members)
-        members |= {pid for pid, parent in parents.items() if parent in members}
-    return {pid: known[pid] for pid in members if pid in known}
-
-
 def watched(process: subprocess.Popen, limits: Limits) -> str:
     """Wait; why it had to be ended, or nothing. No process is left behind.
 
-    A kernel has a process group of its own, so whoever was seen is remembered.
+    Of the time, what is ``charged`` counts, so that a busy machine costs nobody
+    anything; that nobody waits for ever, ten times the limit ends it anyway.
     """
-    began, seen = time.monotonic(), {}
+    began = looked = time.monotonic()
+    spent, used, seen = 0.0, 0.0, {}
     try:
         while process.poll() is None:
-            now = family(process.pid)
-            seen |= {pid: start for pid, (start, _) in now.items()}
-            if time.monotonic() - began > limits.seconds:
+            members = family(process.pid)
+            seen |= {pid: member.began for pid, member in members.items()}
+            now = time.monotonic()
+            if now - looked >= 1:
+                before, used = used, sum(member.cpu for member in members.values())
+                spent += charged(used - before, now - looked)
+                looked = now
+            if spent > limits.seconds or now - began > 10 * limits.seconds:
                 return f"ran longer than {limits.seconds:g} s: ended"
-            if sum(size for _, size in now.values()) > limits.memory:
+            if sum(member.memory for member in members.values()) > limits.memory:
                 return f"needed more than {limits.memory / 1024**3:g} GiB: ended"
             time.sleep(0.2)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        for pid, start in seen.items():
-            with contextlib.suppress(OSError):
-                if pid in (left := family(pid)) and left[pid][0] == start:
-                    os.kill(pid, signal.SIGKILL)
-        process.wait()
+        end(process, seen)
     return ""
+
+
+def end(process: subprocess.Popen, seen: dict[int, str]) -> None:
+    """Kill a process and its descendants, and wait for it.
+
+    A kernel has a process group of its own, so whoever was ``seen`` is killed by
+    its number, if it still began at that moment. Before that all are stopped, until
+    nobody is left who could start another.
+    """
+    stopped: set[int] = set()
+    while process.poll() is None:
+        members = family(process.pid)
+        if not (new := members.keys() - stopped):
+            break
+        for pid in new:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGSTOP)
+        seen |= {pid: members[pid].began for pid in new}
+        stopped |= new
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid, began in seen.items():
+        if (left := nbgrader_worker.process(pid)) and left.began == began:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def run(

@@ -18,7 +18,7 @@ import socket
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 IFF_UP, SIOCGIFFLAGS, SIOCSIFFLAGS = 0x1, 0x8913, 0x8914
 
@@ -40,6 +40,48 @@ def loopback_up() -> None:
 def only_loopback() -> bool:
     """Is there no other way out of here?"""
     return [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
+class Process(NamedTuple):
+    """What the system says of one."""
+
+    parent: int
+    began: str
+    memory: int  # bytes
+    cpu: float  # seconds, with those of children that have ended
+
+
+def process(pid: int) -> Process | None:
+    """Nothing where it has ended, or where there is no /proc."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    cpu = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    memory = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return Process(int(fields[1]), fields[19], memory, cpu)
+
+
+def family(root: int) -> dict[int, Process]:
+    """A process and its descendants; empty where there is no /proc."""
+    numbers = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    known = {pid: found for pid in numbers if (found := process(pid))}
+    members, size = {root}, 0
+    while len(members) != size:
+        size = len(members)
+        members |= {pid for pid, each in known.items() if each.parent in members}
+    return {pid: known[pid] for pid in members if pid in known}
+
+
+def charged(used: float, elapsed: float) -> float:
+    """Of the seconds that passed, those that count against a limit.
+
+    Whoever does next to nothing sleeps, and is charged for all of them; whoever
+    works, for those on a CPU: the others are a busy machine's fault. Where CPU
+    seconds are not known, all count.
+    """
+    return min(used, elapsed) if used > elapsed / 50 else elapsed
 
 
 def shut_in(job: dict[str, Any]) -> None:
@@ -94,11 +136,36 @@ def without_stderr(notebook: Any) -> None:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
 
 
+class OwnTime:
+    """Ends a cell by what is ``charged``, not by a clock on the wall.
+
+    For a client of nbclient, which asks each time that the limit has passed on the
+    wall.
+    """
+
+    def cpu(self) -> float:
+        members = family(self.km.provisioner.pid)
+        return sum(member.cpu for member in members.values())
+
+    def on_cell_execute(self, **_: Any) -> None:
+        self.spent, self.used = 0.0, self.cpu()
+
+    async def _async_handle_timeout(self, timeout: int, cell: Any = None) -> Any:
+        before, self.used = self.used, self.cpu()
+        self.spent += charged(self.used - before, timeout)
+        if self.spent < 0.9 * timeout:  # a spinning kernel is not always on its CPU
+            return None
+        return await super()._async_handle_timeout(timeout, cell)
+
+
 def grade(job: dict[str, Any]) -> dict[str, Any]:
     """Points and errors, cell by cell."""
     from nbgrader.api import Gradebook, MissingEntry
     from nbgrader.converters import Autograde
     from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+
+    class Patient(OwnTime, Execute):
+        pass
 
     class Quiet(NbGraderPreprocessor):
         def preprocess(self, nb: Any, resources: Any) -> Any:
@@ -106,12 +173,14 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
             return nb, resources
 
     usual = Autograde.autograde_preprocessors.default_args[0]
-    steps = [
-        step for known in usual for step in (known, Quiet)[: 1 + (known is Execute)]
-    ]
+    steps = []
+    for step in usual:
+        steps += [Patient, Quiet] if step is Execute else [step]
     api = interface()
     api.config.Execute.timeout = job["cell_seconds"]
-    api.config.Execute.startup_timeout = 120
+    # Guards against a kernel that hangs; one that dies is noticed at once.
+    api.config.Execute.startup_timeout = 600
+    api.config.Execute.iopub_timeout = 30
     api.config.Autograde.autograde_preprocessors = steps
     done = api.autograde(job["assignment"], job["student"], force=True, create=True)
     if not done["success"]:
