@@ -8,12 +8,14 @@ here takes a notebook and yields one sentence for each fault it finds.
 
 from __future__ import annotations
 
+import ast
 import base64
 import re
 import statistics
 import struct
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -40,6 +42,9 @@ MACHINE = re.compile(
     re.VERBOSE,
 )
 NUMBER = r"[+−-]?\d+(?:[.,]\d+)*(?:e[+−-]?\d+)?"
+# A mark of the rule in nbval_sanitize.cfg, and what it stands before.
+MEASURED = re.compile(rf"≈[ \xa0]*({NUMBER})")
+MARK = re.compile(r"[≈±][ \xa0]*[+−-]?\Z")
 BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 # A bold number, perhaps with a unit: **1.284**, **≈ 3 %**, **1.284 nats**.
 BOLD_NUMBER = re.compile(rf"[≈~<>≤≥=]?\s*({NUMBER})(?:\s*[%×])?(?:\s+[^\W\d]\w*)?")
@@ -198,10 +203,14 @@ def png_faults(png: bytes) -> Iterator[str]:
 
 
 def numbers_in_prose(notebook: NotebookNode) -> Iterator[str]:
-    """Every **bold** number in prose was printed by a cell of this notebook."""
+    """Every **bold** number in prose was printed by a cell of this notebook.
+
+    One that was printed with ≈ may be repeated with fewer decimals.
+    """
     printed = "\n".join(
         text_of(output) for cell in code_cells(notebook) for output in cell.outputs
     ).replace("−", "-")
+    printed += "\n" + "\n".join(rounded(printed))
     for cell in prose_cells(notebook):
         for bold in BOLD.findall(cell.source):
             if not (match := BOLD_NUMBER.fullmatch(bold.strip())):
@@ -209,6 +218,114 @@ def numbers_in_prose(notebook: NotebookNode) -> Iterator[str]:
             number = re.escape(match[1].replace("−", "-"))
             if not re.search(rf"(?<![\w.]){number}(?!\d|[.,]\d|\w)", printed):
                 yield f"{where(cell)}: no cell prints the **{bold}** of the prose"
+
+
+def rounded(printed: str) -> Iterator[str]:
+    """Each measured number of a text with fewer decimals than it was printed with."""
+    for number in MEASURED.findall(printed):
+        value = float(number.replace(",", ""))
+        n_decimals = len(number.partition(".")[2])
+        yield from (f"{value:.{n}f}" for n in range(n_decimals))
+
+
+def measured(notebook: NotebookNode) -> Iterator[str]:
+    """Each ≈ is written by an f-string whose value its cell bounds from both sides.
+
+    nbval does not compare such a number (nbval_sanitize.cfg says the rule), so an
+    assert must hold it.
+    """
+    for cell in code_cells(notebook):
+        printed = "\n".join(map(text_of, cell.outputs))
+        if "≈" not in cell.source + printed:
+            continue
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        asserts = [node.test for node in nodes if isinstance(node, ast.Assert)]
+        held = {names for test in asserts for names in two_sided(test)}
+        literals = [node.value for node in nodes if isinstance(node, ast.Constant)]
+        n_loose = sum(text.count("≈") for text in literals if isinstance(text, str))
+        for string in (node for node in nodes if isinstance(node, ast.JoinedStr)):
+            for mark, value in marked(string):
+                n_loose -= mark == "≈"
+                if not variables(value) or variables(value) not in held:
+                    yield (
+                        f"{where(cell)}: ≈ {{{ast.unparse(value.value)}}} has no "
+                        "assert in its cell that bounds it from both sides"
+                    )
+            printed = re.sub(template(string), "", printed)
+        if n_loose or "≈" in printed:
+            yield f"{where(cell)}: a ≈ that no f-string puts right before a value"
+
+
+def marked(string: ast.JoinedStr) -> Iterator[tuple[str, ast.FormattedValue]]:
+    """The values of an f-string that stand right after ≈, or after its ±."""
+    if any("≈" in p.value for p in string.values if isinstance(p, ast.Constant)):
+        for before, value in pairwise(string.values):
+            if isinstance(before, ast.Constant) and (m := MARK.search(before.value)):
+                yield m[0][0], value
+
+
+def template(string: ast.JoinedStr) -> str:
+    """A pattern of what an f-string writes, up to its last measured value."""
+    measured = [value for _, value in marked(string)]
+    if not measured:
+        return r"(?!)"
+    return "".join(
+        re.escape(part.value) if isinstance(part, ast.Constant) else ".*?"
+        for part in string.values[: string.values.index(measured[-1])]
+    )
+
+
+def two_sided(test: ast.expr) -> Iterator[frozenset[str]]:
+    """The variables of each value that a condition bounds from both sides.
+
+    ``low < value < high``, also with ``and``, in ``all(…)`` and with more than
+    one value in the middle, and ``abs(value - expected) < tolerance``. A bound
+    that is made of the value itself is none.
+    """
+    match test:
+        case ast.BoolOp(op=ast.And(), values=parts):
+            for part in parts:
+                yield from two_sided(part)
+        case ast.Call(
+            func=ast.Name(id="all"),
+            args=[ast.GeneratorExp(elt=part, generators=[ast.comprehension(ifs=[])])],
+        ):
+            yield from two_sided(part)
+        case ast.Compare(
+            left=ast.Call(
+                func=ast.Name(id="abs"),
+                args=[ast.BinOp(left=value, op=ast.Sub(), right=expected)],
+            ),
+            ops=[ast.Lt() | ast.LtE()],
+            comparators=[tolerance],
+        ):
+            if not variables(value) & (variables(expected) | variables(tolerance)):
+                yield variables(value)
+        case ast.Compare(left=low, ops=ops, comparators=[*values, high]):
+            up = all(isinstance(op, ast.Lt | ast.LtE) for op in ops)
+            down = all(isinstance(op, ast.Gt | ast.GtE) for op in ops)
+            ends = variables(low) | variables(high)
+            for value in values if up or down else ():
+                if not variables(value) & ends:
+                    yield variables(value)
+
+
+def variables(node: ast.AST) -> frozenset[str]:
+    """What an expression is made of, as it is written: ``loss.mean``, ``gaps[name]``.
+
+    Not the functions that are called, nor numbers.
+    """
+    match node:
+        case ast.Name() | ast.Attribute() | ast.Subscript():
+            return frozenset({ast.unparse(node)})
+        case ast.Call(func=func, args=args, keywords=keywords):
+            owner = [func.value] if isinstance(func, ast.Attribute) else []
+            parts = [*owner, *args, *(keyword.value for keyword in keywords)]
+        case ast.FormattedValue(value=value):
+            parts = [value]
+        case _:
+            parts = ast.iter_child_nodes(node)
+    return frozenset().union(*map(variables, parts))
 
 
 def plain_markdown(notebook: NotebookNode) -> Iterator[str]:
@@ -269,6 +386,7 @@ CHECKS = (
     clean_outputs,
     figures,
     numbers_in_prose,
+    measured,
     plain_markdown,
     title,
     limits,

@@ -15,7 +15,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbformat.v4 import new_output
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbval.plugin import get_sanitize_patterns
 from notebooks import to_text
 from stored_state import (
     BOLD,
@@ -23,12 +24,14 @@ from stored_state import (
     ROOT,
     code_cells,
     faults,
+    measured,
     n_words,
     png_of,
     prose_cells,
 )
 
 NAME = "chapter"
+SANITIZE = ROOT / "tests/nbval_sanitize.cfg"
 TOC = {f"chapters/{NAME}"}
 
 
@@ -147,6 +150,12 @@ def path_in_result(notebook: NotebookNode) -> None:
     code_cells(notebook)[0].outputs = [output]
 
 
+def measured_without_bound(notebook: NotebookNode) -> None:
+    cell = code_cells(notebook)[0]
+    cell.source = 'share = 0.8\nassert share > 0.6\nprint(f"≈ {share:.2f}")'
+    cell.outputs = [new_output("stream", name="stdout", text="≈ 0.80\n")]
+
+
 def tagged(tag: str) -> Callable[[NotebookNode], None]:
     def plant(notebook: NotebookNode) -> None:
         code_cells(notebook)[-1].metadata["tags"] = [tag]
@@ -219,6 +228,7 @@ PLANTS = [
     (printed(".venv/lib/python3.11/site-packages/torch\n"), "path"),
     (printed("<object at 0x7f3a5c2b1d90>\n"), "address"),
     (path_in_result, "path"),
+    (measured_without_bound, "bounds it from both sides"),
     (tagged("nbval-ignore-output"), "tag"),
     (tagged("remove-input"), "tag"),
     (wrong_digit_in_prose, "of the prose"),
@@ -271,6 +281,11 @@ def test_notebook_missing_from_toc_is_caught(chapter: NotebookNode) -> None:
         ("(1020.0,", "**1020.0**", True),
         ("nothing", "**1. Count the pairs** ●○○", True),
         ("nothing", "**True** means may attend", True),
+        ("≈ 0.84", "**0.8**", True),
+        ("≈ 0.84", "**≈ 0.84**", True),
+        ("≈ 0.84", "**0.9**", False),
+        ("≈ −1,234.5", "**−1234**", True),
+        ("0.84", "**0.8**", False),
     ],
 )
 def test_bold_number_is_tied_to_an_output(
@@ -285,6 +300,137 @@ def test_bold_number_is_tied_to_an_output(
     assert any("of the prose" in fault for fault in found) is not tied
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "assert 0.6 < share < 0.9",
+        "assert 0.9 >= share > 0.6",
+        "assert abs(share - 0.8) < 0.1",
+        "assert abs(share - usual) <= 2 * error",
+        "assert other > 0 and 0.6 < share < 0.9",
+        "for share in shares:\n    assert 0.6 < share < 0.9",
+        "assert all(0.6 < share < 0.9 for share in shares)",
+        "assert 0.1 < other < share < 0.9",
+    ],
+)
+def test_a_measured_number_with_a_bound_from_both_sides(source: str) -> None:
+    assert not faults_of_measured(f'{source}\nprint(f"≈ {{share:.2f}}")')
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "share = 0.8",
+        "assert share > 0.6",
+        "assert 0.6 < share",
+        "assert 0.6 < share, share < 0.9",
+        "assert 0.6 < share > 0.5",
+        "assert 0.6 < share != 0.9",
+        "assert 0.6 < other < 0.9",
+        "assert 0.6 < other < share",
+        "assert share - 1 < share < share + 1",
+        "assert 0.6 < share < 0.9 or share",
+        "assert not 0.6 < share < 0.9",
+        "assert any(0.6 < share < 0.9 for share in shares)",
+        "assert all(0.6 < share < 0.9 for share in shares if share > 0.7)",
+        "assert abs(share - share) < 0.1",
+        "assert abs(share - 0.8) > 0.1",
+        "assert [0.6 < share < 0.9]",
+        "0.6 < share < 0.9",
+        "# assert 0.6 < share < 0.9",
+        'print("assert 0.6 < share < 0.9")',
+    ],
+)
+def test_a_measured_number_without_one(source: str) -> None:
+    (fault,) = faults_of_measured(f'{source}\nprint(f"≈ {{share:.2f}}")')
+    assert "≈ {share} has no assert in its cell" in fault
+
+
+@pytest.mark.parametrize(
+    ("line", "held"),
+    [
+        ('print(f"≈ {100 * a:.0f} %")', True),
+        ('print(f"≈ {gaps[name]:.2f}, ≈ {a:.2f}")', True),
+        ('print(f"{name} {n}: ≈ −{abs(a):.2f}, {n} of {n}")', True),
+        ('print(f"≈ {a:.2f} ± {a:.2f}")', True),
+        ('print(f"≈ {a:.2f} ± {b:.2f}")', False),
+        ('print(f"≈ {gaps[other]:.2f}")', False),
+        ('print(f"≈ {a - b:.2f}")', False),
+        ('print(f"≈ {a:.2f}, ≈ {b:.2f}")', False),
+        ('print(f"≈ {0.8}")', False),
+    ],
+)
+def test_each_value_needs_its_own_bound(line: str, held: bool) -> None:
+    source = f"assert 0 < a < 1\nassert 0 < gaps[name] < 1\n{line}"
+    assert (not faults_of_measured(source)) is held
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'print("≈ 0.80")',
+        'print("≈", a)',
+        'print("≈ " + str(a))',
+        'print("≈ {:.2f}".format(a))',
+        'print(f"≈ about {a:.2f}, ≈ {a:.2f}")',
+        'print(f"≈ 0.80, {a:.2f}")',
+        "show(a)",
+    ],
+)
+def test_a_mark_stands_right_before_a_value(line: str) -> None:
+    """Else the sanitiser does not find the number, or no assert can be matched."""
+    source = f'assert 0 < a < 1\n{line}\nprint(f"share ≈ {{a:.2f}}")'
+    found = faults_of_measured(source, printed="≈ 0.80\nshare ≈ 0.80\n")
+    assert ["right before a value" in fault for fault in found] == [True]
+
+
+def faults_of_measured(source: str, printed: str = "") -> list[str]:
+    output = new_output("stream", name="stdout", text=printed)
+    cell = new_code_cell(source, outputs=[output], execution_count=1)
+    return list(measured(new_notebook(cells=[cell])))
+
+
+def test_a_mark_that_another_cell_writes_is_caught() -> None:
+    output = new_output("stream", name="stdout", text="≈ 0.80\n")
+    cells = [
+        new_code_cell('a = 0.8\nassert 0 < a < 1\ntext = f"≈ {a:.2f}"'),
+        new_code_cell("print(text)", outputs=[output]),
+    ]
+    (fault,) = measured(new_notebook(cells=cells))
+    assert "print(text)" in fault
+
+
+@pytest.mark.parametrize(
+    ("stored", "came", "same"),
+    [
+        ("≈ 0.80 of 5", "≈ 0.79 of 5", True),
+        ("≈ 0.80 of 5", "≈ 0.80 of 6", False),
+        ("≈ 0.80", "0.80", False),
+        ("0.80", "0.79", False),
+        ("≈ 38 %", "≈ 9 %", True),
+        ("≈ 38 %", "≈ 38 ms", False),
+        ("≈ −0.41 nats", "≈ 0.02 nats", True),
+        ("≈ 1.2 ± 0.3.", "≈ 1.25 ± 1.", True),
+        ("≈ 1.2 (0.3)", "≈ 1.2 (0.4)", False),
+        ("≈ 12,345 or 1.0", "≈ 9,876,543.2 or 1.0", True),
+        ("≈ 12,345 or 1.0", "≈ 12,345 or 1.1", False),
+        ("≈ 1.2e-05", "≈ 0.9", True),
+        ("≈ 0.80, ≈ 0.70", "≈ 0.81,   ≈ 0.6", False),
+        ("≈  0.80, ≈ 0.70", "≈ 10.81, ≈ 0.6", True),
+        ("≈ 0.80,0.75", "≈ 0.80,0.76", False),
+        ("≈ 0.80", "≈ nan", False),
+        ("≈ 0.80", "≈ inf", False),
+        ("≈ 0.80\n1", "≈ 0.80\n2", False),
+    ],
+)
+def test_nbval_compares_all_but_the_measured_number(
+    stored: str, came: str, same: bool
+) -> None:
+    ((pattern, replacement),) = get_sanitize_patterns(SANITIZE.read_text("ascii"))
+    stored, came = (re.sub(pattern, replacement, text) for text in (stored, came))
+    assert (stored == came) is same
+
+
 def test_words_are_those_of_running_text() -> None:
     source = "Two words $x + y = z$ [and a link](https://x.y/z w)\n$$a b c$$ (eq)"
     assert n_words(source) == 6
@@ -293,7 +439,10 @@ def test_words_are_those_of_running_text() -> None:
 def test_wrong_digit_in_an_output_is_caught_by_nbval(
     chapter: NotebookNode, tmp_path: Path
 ) -> None:
-    """nbval's to catch: a chapter cut after the first number that it prints."""
+    """nbval's to catch: a chapter cut after the first number that it prints.
+
+    A measured number beside it may differ.
+    """
     small = deepcopy(chapter)
     last, output = next(
         (i, output)
@@ -303,9 +452,12 @@ def test_wrong_digit_in_an_output_is_caught_by_nbval(
         if output.output_type == "stream" and re.search(r"\d", output.text)
     )
     small.cells = small.cells[: last + 1]
+    small.cells[-1].source += '\nprint(f"≈ {0.8:.2f}")'
+    output.text += "≈ 0.79\n"
     path = tmp_path / "chapter.ipynb"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(path)]
     command += ["--nbval", "--nbval-current-env"]
+    command += ["--nbval-sanitize-with", str(SANITIZE)]
 
     def run() -> subprocess.CompletedProcess[str]:
         path.write_text(to_text(small), encoding="utf-8")
