@@ -20,6 +20,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -42,14 +43,11 @@ NONE = (
 )
 # What Colab brings, and what must never be installed or pinned there.
 BROUGHT = {"numpy", "torch", "matplotlib", "triton", "IPython", "mattn"}
-# Always needed: what mattn imports besides, at module level or to show progress.
-ALWAYS = {"jaxtyping": "jaxtyping", "tqdm": "tqdm"}
-# Needed where a notebook uses one of these names: module → package, and the names.
-WHERE_USED = {
-    "sacrebleu": ("sacrebleu", ("translation_scores",)),
-    "tokenizers": ("tokenizers", ("BytePairs",)),
-    "pooch": ("pooch", ("fetch_pretrained", "multi30k")),
-    "safetensors": ("safetensors", ("load_pretrained", "checkpoint")),
+# Extra of mattn → the names whose use in a notebook needs it.
+USES = {
+    "text": {"BytePairs", "multi30k"},
+    "pretrained": {"checkpoint", "fetch_pretrained", "load_pretrained"},
+    "translation": {"translation_scores"},
 }
 GPU = {"chapters/10_gpu"}
 MINUTES = re.compile(r"((?:[Aa]bout )?[\w-]+(?: a)?\s+\w+)\s+to\s+run\b")
@@ -189,29 +187,46 @@ def git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() or None
 
 
-def needs(notebook: NotebookNode) -> dict[str, str]:
-    """Module → package of what a notebook needs beyond what Colab brings."""
-    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-    tree = ast.parse(code)
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    used |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-        )
+def declared(root: Path = ROOT) -> dict[str, dict[str, str]]:
+    """Extra → module → requirement, as pyproject.toml has them; "": always needed."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    project = project["project"]
+    lists = {"": project["dependencies"]} | project["optional-dependencies"]
+    return {
+        extra: {re.split(r"[^\w-]", line, maxsplit=1)[0]: line for line in lines}
+        for extra, lines in lists.items()
     }
-    imported -= BROUGHT | set(sys.stdlib_module_names)
-    wanted = ALWAYS | {name: name for name in sorted(imported)}
-    for module, (package, names) in WHERE_USED.items():
-        if used & set(names):
-            wanted[module] = package
-    return wanted
+
+
+def extras(notebook: NotebookNode) -> list[str]:
+    """The extras of mattn that a notebook needs."""
+    used = set()
+    for node in ast.walk(parsed(notebook)):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.keyword(arg=name):
+                used.add(name)
+    return [extra for extra, names in USES.items() if used & names]
+
+
+def parsed(notebook: NotebookNode) -> ast.Module:
+    code = (c.source for c in notebook.cells if c.cell_type == "code")
+    return ast.parse("\n".join(code))
+
+
+def needs(notebook: NotebookNode) -> dict[str, str]:
+    """Module → requirement of what a notebook needs beyond what Colab brings."""
+    imported = set()
+    for node in ast.walk(parsed(notebook)):
+        match node:
+            case ast.Import(names=aliases):
+                imported |= {alias.name.partition(".")[0] for alias in aliases}
+            case ast.ImportFrom(module=str(module)):
+                imported.add(module.partition(".")[0])
+    lists = declared()
+    wanted = {name: name for name in sorted(imported - sys.stdlib_module_names)}
+    for extra in ("", *extras(notebook)):
+        wanted |= lists[extra]
+    return {name: line for name, line in wanted.items() if name not in BROUGHT}
 
 
 def minutes(notebook: NotebookNode) -> str:

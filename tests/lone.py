@@ -25,12 +25,19 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
+from editions import USES, declared
 from packaging.requirements import Requirement
 
 BROUGHT = ("numpy", "torch", "matplotlib", "ipykernel")
 # What a machine with a GPU has besides: PyTorch brings it there.
 BROUGHT_ON_LINUX = ("triton",)
-OTHERS = ("jaxtyping", "tqdm", "sacrebleu", "tokenizers", "pooch", "safetensors")
+# All that a notebook may install besides.
+OTHERS = {
+    name
+    for extra, needs in declared().items()
+    if not extra or extra in USES
+    for name in needs
+}
 WRITTEN_BY_PIP = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
 BUILD = ("setuptools", "wheel")
 
@@ -104,7 +111,7 @@ def pack(dist: Distribution, folder: Path) -> Path:
 def clone(root: Path, folder: Path) -> str:
     """A repository with the package as it is in the tree now; its commit."""
     folder.mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "MANIFEST.in", "LICENSE", "THIRD-PARTY.md"):
         shutil.copy(root / name, folder / name)
     leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(root / "mattn", folder / "mattn", ignore=leave)

@@ -158,9 +158,38 @@ def test_set_up_is_pinned_and_brings_no_torch(written) -> None:
         assert '"@v1.2.3"' in setup
         assert "--no-deps" in setup
         listed = setup.partition("NEEDS = ")[2].partition("\n}")[0]
-        assert '"jaxtyping"' in listed
+        assert '"jaxtyping": "jaxtyping>=' in listed
         for never in ("torch", "numpy", "matplotlib", "triton"):
             assert f'"{never}"' not in listed
+
+
+@pytest.mark.parametrize(
+    ("code", "extras"),
+    [
+        ("attention(x, x, x)", []),
+        ("from mattn.data import BytePairs\nBytePairs(texts, 9)", ["text"]),
+        ("mattn.data.multi30k()", ["text"]),
+        ("fit(model, batches, checkpoint=path)", ["pretrained"]),
+        ("metrics.translation_scores(h, read(path))", ["translation"]),
+        ("BytePairs, load_pretrained", ["text", "pretrained"]),
+    ],
+)
+def test_an_extra_is_needed_where_one_of_its_functions_is_used(code, extras) -> None:
+    cells = [nbformat.v4.new_code_cell(line) for line in code.splitlines()]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert editions.extras(notebook) == extras
+    lists = editions.declared()
+    always = {"jaxtyping", "tqdm"}
+    assert set(editions.needs(notebook)) == always.union(*(lists[e] for e in extras))
+
+
+def test_another_package_that_a_notebook_imports_is_installed_by_its_name() -> None:
+    cells = [
+        nbformat.v4.new_code_cell("import os, einops.layers\nfrom torch import nn")
+    ]
+    needs = editions.needs(nbformat.v4.new_notebook(cells=cells))
+    assert needs["einops"] == "einops"
+    assert set(needs) == {"einops", "jaxtyping", "tqdm"}
 
 
 def test_set_up_does_nothing_where_mattn_is(written, monkeypatch) -> None:
@@ -188,7 +217,7 @@ def test_set_up_installs_what_is_absent_by_name(written, monkeypatch) -> None:
         "--no-deps",
         "mattn @ git+https://github.com/owner/name@v1.2.3",
     ]
-    assert called[1:] == [[*pip, "jaxtyping"]]
+    assert called[1:] == [[*pip, editions.declared()[""]["jaxtyping"]]]
 
 
 def test_only_the_gpu_chapter_asks_for_a_gpu(written) -> None:
