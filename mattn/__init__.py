@@ -7,7 +7,7 @@ point down, and a test holds the modules to this drawing:
     4  generation · training · pretrained · plotting
     3  models · playground
     2  attention · kernels · embedding
-    1  masks · softmax · cache · rotary · data
+    1  masks · softmax · cache · rotary · data · files · losses
     0  inputs · checks · repro · optional
 
 The names below, and the modules above, are loaded when they are first used:

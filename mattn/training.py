@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from mattn.files import stored_tensors
+from mattn.inputs import whole_number
+from mattn.losses import (
+    NoTargetsError,
+    evaluate,
+    held_out_losses,
+    next_token_loss,
+    token_losses,
+    translation_loss,
+)
+from mattn.optional import needed
 
 __all__ = [
     "History",
@@ -33,104 +44,6 @@ __all__ = [
     "token_losses",
     "translation_loss",
 ]
-
-
-def token_losses(
-    logits: Float[Tensor, "B T V"], tokens: Int[Tensor, "B T"]
-) -> Float[Tensor, "B T-1"]:
-    """Cross-entropy in nats of each token t + 1, predicted from tokens ≤ t.
-
-    The shift is made here and nowhere else: pass logits and tokens of the
-    same positions. Column t holds the loss of ``tokens[:, t + 1]`` under
-    ``logits[:, t]``; the last logits have no target. Derived in chapter 5.
-    """
-    if logits.shape[:-1] != tokens.shape:
-        raise ValueError(
-            "expected logits (B, T, V) and tokens (B, T) of the same positions; got "
-            f"{tuple(logits.shape)} and {tuple(tokens.shape)}. Do not shift before."
-        )
-    targets = tokens[:, 1:]
-    losses = F.cross_entropy(
-        logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none"
-    )
-    return losses.reshape(targets.shape)
-
-
-def next_token_loss(
-    logits: Float[Tensor, "B T V"],
-    tokens: Int[Tensor, "B T"],
-    *,
-    ignore: int | None = None,
-) -> Float[Tensor, ""]:
-    """Mean of :func:`token_losses`; targets equal to ``ignore`` do not count.
-
-    ``ignore`` is the loss mask: give it the padding symbol. Where no target
-    is left there is no mean, and the loss is NaN.
-    """
-    losses = token_losses(logits, tokens)
-    if ignore is None:
-        return losses.mean()
-    counted = tokens[:, 1:] != ignore
-    return losses.masked_fill(~counted, 0.0).sum() / counted.sum()
-
-
-def translation_loss(
-    logits: Float[Tensor, "B T V"],
-    batch: tuple[Tensor, Int[Tensor, "B T"], Tensor],
-    *,
-    ignore: int = 0,
-    smoothing: float = 0.1,
-) -> Float[Tensor, ""]:
-    """Mean loss of the targets in a batch (source, target, source lengths).
-
-    The loss mask leaves out targets equal to ``ignore``, the padding. With
-    ``smoothing`` ε the right token is asked for with 1 − ε + ε/V, each other
-    one with ε/V. Source: Szegedy et al. 2016, arXiv:1512.00567.
-    """
-    tokens = batch[1]
-    return F.cross_entropy(
-        logits[:, :-1].flatten(0, 1),
-        tokens[:, 1:].flatten(),
-        ignore_index=ignore,
-        label_smoothing=smoothing,
-    )
-
-
-@torch.no_grad()
-def held_out_losses(
-    model: nn.Module, tokens: Int[Tensor, "N T"], *, batch_size: int = 256
-) -> Float[Tensor, "N T-1"]:
-    """:func:`token_losses` of all of ``tokens``, in eval mode, without gradient."""
-    was_training = model.training
-    model.eval()
-    try:
-        losses = [token_losses(model(rows), rows) for rows in tokens.split(batch_size)]
-    finally:
-        model.train(was_training)
-    return torch.cat(losses)
-
-
-def evaluate(
-    model: nn.Module,
-    tokens: Int[Tensor, "N T"],
-    *,
-    batch_size: int = 256,
-    ignore: int | None = None,
-) -> float:
-    """Mean next-token loss over all of ``tokens``, in nats, in eval mode.
-
-    Every target that is not ``ignore`` counts the same, whatever the batches.
-    """
-    counted = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
-    if ignore is not None:
-        counted = tokens[:, 1:] != ignore
-    if not counted.any():
-        raise ValueError(
-            f"evaluate: expected targets to score; got none in {tuple(tokens.shape)}. "
-            "A sequence of one token has no next token."
-        )
-    losses = held_out_losses(model, tokens, batch_size=batch_size)
-    return losses[counted].double().mean().item()
 
 
 @dataclass(frozen=True)
@@ -156,11 +69,13 @@ class Recipe:
     """Gradients of a larger norm, all together, are scaled down to it."""
 
     def __post_init__(self):
-        rules = {
-            "muon_lr > 0 or None": self.muon_lr is None or self.muon_lr > 0,
-            "head_lr > 0 or None": self.head_lr is None or self.head_lr > 0,
-            "betas of at least 0, below 1": all(0 <= b < 1 for b in self.betas),
-            "weight_decay >= 0": self.weight_decay >= 0,
+        muon_lr, head_lr, betas = self.muon_lr, self.head_lr, self.betas
+        rules = {  # each is False for NaN
+            "finite muon_lr > 0, or None": muon_lr is None or 0 < muon_lr < math.inf,
+            "finite head_lr > 0, or None": head_lr is None or 0 < head_lr < math.inf,
+            "two betas of at least 0, below 1": len(betas) == 2
+            and all(0 <= b < 1 for b in betas),
+            "finite weight_decay >= 0": 0 <= self.weight_decay < math.inf,
             "0 <= warm_up < 1": 0 <= self.warm_up < 1,
             'decay "linear" or "cosine"': self.decay in ("linear", "cosine"),
             "0 <= final <= 1": 0 <= self.final <= 1,
@@ -176,8 +91,17 @@ def schedule(step: int, n_steps: int, recipe: Recipe | None = None) -> float:
 
     The way up is linear, the way down linear or a half period of a cosine;
     ``final`` would be reached at step ``n_steps``, so that every step counts.
+    Raises ``ValueError`` for a step outside 0 … ``n_steps``.
     """
     recipe = recipe or Recipe()
+    n_steps = whole_number(n_steps, "schedule: n_steps", least=1)
+    if not 0 <= step <= n_steps:
+        raise ValueError(
+            f"schedule: expected a step from 0 to n_steps = {n_steps}; got {step}. Ask "
+            "for as many steps as are made in all."
+        )
+    if step == n_steps:  # also where all of them are warm-up
+        return recipe.final
     warm_up = max(1, round(recipe.warm_up * n_steps))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -201,16 +125,23 @@ def orthogonalised(
 
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
     """
+    n_steps = whole_number(n_steps, "orthogonalised: n_steps", least=0)
+    if x.ndim != 3:
+        raise ValueError(
+            "orthogonalised: expected a stack of matrices (N, rows, columns); got "
+            f"{tuple(x.shape)}. Of one matrix, make x[None]."
+        )
     a, b, c = _QUINTIC
-    wide = x.shape[1] <= x.shape[2]
+    dtype, wide = x.dtype, x.shape[1] <= x.shape[2]
     x = x if wide else x.mT  # x·xᵀ is then the smaller of the two products
+    x = x.float() if dtype.itemsize < 4 else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(n_steps):
         gram = x @ x.mT
         x = torch.baddbmm(
             x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a
         )
-    return x if wide else x.mT
+    return (x if wide else x.mT).to(dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -235,6 +166,12 @@ class Muon(torch.optim.Optimizer):
             parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         )
         for group in self.param_groups:
+            rate, share = group["lr"], group["momentum"]
+            if not (0 < rate < math.inf and 0 <= share < 1):
+                raise ValueError(
+                    "Muon: expected finite lr > 0 and momentum of at least 0, below 1; "
+                    f"got {rate} and {share}."
+                )
             for p in group["params"]:
                 if p.ndim != 2:
                     raise ValueError(
@@ -246,17 +183,19 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         """Nesterov momentum, orthogonalised, times the rate."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = {}
+            alike: dict[tuple, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape.setdefault(p.shape, []).append(p)
-            for (rows, columns), matrices in by_shape.items():
-                gradient = torch.stack([p.grad for p in matrices])
-                state = self.state[matrices[0]]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(gradient)
-                momentum = state["momentum"]
-                momentum.lerp_(gradient, 1 - group["momentum"])
+                    alike.setdefault((p.shape, p.dtype, p.device), []).append(p)
+            for ((rows, columns), *_), matrices in alike.items():
+                # Each has a momentum of its own: another time others have gradients.
+                for p in matrices:
+                    if "momentum" not in self.state[p]:
+                        self.state[p]["momentum"] = torch.zeros_like(p)
+                momenta = [self.state[p]["momentum"] for p in matrices]
+                gradients = [p.grad for p in matrices]
+                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+                gradient, momentum = torch.stack(gradients), torch.stack(momenta)
                 update = orthogonalised(gradient.lerp(momentum, group["momentum"]))
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
@@ -326,7 +265,7 @@ def fit(
 ) -> History:
     """Train ``model`` on ``n_steps`` batches; return the curve.
 
-    A batch is tokens (B, T), or a tuple of what the model takes. ``model``
+    A batch is tokens (B, T), or a tuple or list of what the model takes. ``model``
     gives logits; ``loss(logits, batch)`` a scalar. The rate is ``lr`` times
     :func:`schedule`, the optimisers are those of the ``recipe``. Leaves the
     model in training mode. A progress bar shows loss, tokens a second and
@@ -338,19 +277,29 @@ def fit(
     on a CPU, as if it had never stopped. Ctrl-C leaves the last one.
 
     Raises ``FloatingPointError``, before the weights change, when loss or
-    gradient is not finite, and ``ValueError`` when the batches run out.
+    gradient is not finite or no target is left, and ``ValueError`` when the
+    batches run out or the checkpoint is not of this run, which is then left as
+    it is, and the model too.
     """
     from tqdm import tqdm
 
-    if n_steps < 1:
-        raise ValueError(f"fit: expected n_steps >= 1; got {n_steps}.")
+    n_steps = whole_number(n_steps, "fit: n_steps", least=1)
+    if not 0 < lr < math.inf:  # NaN fails it too
+        raise ValueError(f"fit: expected a finite lr > 0; got {lr}.")
     recipe = recipe or Recipe()
-    asked = {"n_steps": n_steps, "lr": lr} | asdict(recipe)
+    asked = {"n_steps": n_steps, "lr": float(lr)} | asdict(recipe)
     run = _Run(model, optimizers(model, lr, recipe), asked, History([], []))
     batches = iter(batches)
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.is_file():
-        run.load(path, batches)
+    if path is not None:
+        needed("safetensors.torch", "pretrained", "checkpoint")
+        if path.is_dir() or not path.parent.is_dir():
+            raise ValueError(
+                "fit: expected checkpoint to be a file in a folder that is there; got "
+                f"{path}. Make the folder before."
+            )
+        if path.is_file():
+            run.load(path, batches)
     model.train()
     silent = os.environ.get("MATTN_PROGRESS") == "0"
     first = len(run.history.steps)
@@ -386,6 +335,9 @@ def fit(
     return run.history
 
 
+_FORMAT = "mattn checkpoint 2"  # another one when what a checkpoint holds changes
+
+
 @dataclass
 class _Run:
     """All that changes from step to step."""
@@ -396,8 +348,14 @@ class _Run:
     history: History
 
     def step(self, step: int, batch, loss, share: float, clip: float | None) -> None:
-        logits = self.model(*batch) if isinstance(batch, tuple) else self.model(batch)
-        value = loss(logits, batch)
+        several = isinstance(batch, tuple | list)
+        logits = self.model(*batch) if several else self.model(batch)
+        try:
+            value = loss(logits, batch)
+        except NoTargetsError as error:
+            raise FloatingPointError(
+                f"step {step}: loss is nan: was every target ignored? {error}"
+            ) from error
         self.model.zero_grad()
         value.backward()
         number = value.item()
@@ -430,21 +388,38 @@ class _Run:
 
     def save(self, path: Path, batch) -> None:
         """Write the checkpoint beside its place, then move it there: all or nothing."""
-        metadata = {"asked": json.dumps(self.asked), "last_batch": str(_digest(batch))}
+        metadata = {
+            "format": _FORMAT,
+            "asked": json.dumps(self.asked),
+            "last_batch": str(_digest(batch)),
+        }
         unfinished = path.with_name(path.name + ".part")
-        _safetensors().save_file(self.tensors(), unfinished, metadata)
-        unfinished.replace(path)
+        save_file = needed("safetensors.torch", "pretrained", "checkpoint").save_file
+        try:
+            save_file(self.tensors(), unfinished, metadata)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def load(self, path: Path, batches) -> None:
-        """Take up a checkpoint, and read past the batches it has used."""
-        with _safetensors("safetensors").safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata()
+        """Take up a checkpoint, and read past the batches it has used.
+
+        Nothing of the run changes before all of it is known to fit.
+        """
+        found, metadata = stored_tensors(path, extra="pretrained", by="fit")
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(
+                f"fit: expected {path.name} to be a checkpoint of this version of "
+                "mattn; got another file of safetensors. Delete it, or give another "
+                "name, to begin anew."
+            )
         before = json.loads(metadata["asked"])
         now = json.loads(json.dumps(self.asked))
         changed = sorted(name for name in now if before.get(name) != now[name])
-        own = {k: v.shape for k, v in self.tensors().items() if k.startswith("model.")}
-        theirs = {k: v.shape for k, v in found.items() if k.startswith("model.")}
+        own, theirs = (
+            {k: (v.shape, v.dtype) for k, v in of.items() if k.startswith("model.")}
+            for of in (self.tensors(), found)
+        )
         if changed or own != theirs:
             raise ValueError(
                 f"fit: expected {path.name} to be of this run; got one of another "
@@ -455,7 +430,9 @@ class _Run:
         if not used or str(_digest(used[0])) != metadata["last_batch"]:
             raise ValueError(
                 f"fit: expected the batches that {path.name} was trained on, from "
-                "their beginning; got others. Build them anew with the same seed."
+                "their beginning; got others. Build them anew with the same seed; or "
+                "they draw from the global generator, as dropout does: give what "
+                "shuffles them, such as a DataLoader, a generator of its own."
             )
         self.history.steps.extend(range(len(losses)))
         self.history.losses.extend(losses)
@@ -493,25 +470,20 @@ def _cause(model: nn.Module, logits: Tensor, number: float, asked: dict) -> str:
     )
 
 
+def _tensors(batch: Any) -> list[Tensor]:
+    several = batch if isinstance(batch, tuple | list) else (batch,)
+    return [t for t in several if isinstance(t, Tensor)]
+
+
 def _tokens(batch: Any) -> Tensor:
     """What is counted as read: the tokens, or the last rows of tokens of a tuple."""
-    return batch if isinstance(batch, Tensor) else [t for t in batch if t.ndim > 1][-1]
+    tensors = _tensors(batch)
+    return ([t for t in tensors if t.ndim > 1] or tensors)[-1]
 
 
 def _digest(batch: Any) -> int:
-    tensors = batch if isinstance(batch, tuple) else (batch,)
     value = 0
-    for tensor in tensors:
-        value = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), value)
+    for tensor in _tensors(batch):
+        flat = tensor.detach().cpu().reshape(-1)
+        value = zlib.crc32(flat.view(torch.uint8).numpy().tobytes(), value)
     return value
-
-
-def _safetensors(name: str = "safetensors.torch"):
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ImportError(
-            "checkpoints need safetensors: python -m pip install safetensors"
-        ) from None

@@ -99,7 +99,8 @@ def test_ignored_targets_do_not_count_and_send_no_gradient():
     loss.backward()
     assert (logits.grad[1, 1:] == 0).all()
     assert (logits.grad[0, :3] != 0).all()
-    assert next_token_loss(logits, torch.zeros_like(tokens), ignore=0).isnan()
+    with pytest.raises(ValueError, match="targets to score; got none"):
+        next_token_loss(logits, torch.zeros_like(tokens), ignore=0)
 
 
 def test_wrong_shapes_are_refused():

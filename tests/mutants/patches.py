@@ -310,7 +310,7 @@ MUTANTS = (
         "labels not shifted",
         (
             (
-                "training.py",
+                "losses.py",
                 "    targets = tokens[:, 1:]\n",
                 "    targets = tokens[:, :-1]\n",
             ),
@@ -321,14 +321,14 @@ MUTANTS = (
         "labels shifted twice",
         (
             (
-                "training.py",
+                "losses.py",
                 "    targets = tokens[:, 1:]\n",
                 "    targets = tokens[:, 2:]\n",
             ),
             (
-                "training.py",
-                "        logits[:, :-1].flatten(0, 1), targets.",
-                "        logits[:, :-2].flatten(0, 1), targets.",
+                "losses.py",
+                "    rows = logits[:, :-1].flatten(0, 1)\n",
+                "    rows = logits[:, :-2].flatten(0, 1)\n",
             ),
         ),
     ),
