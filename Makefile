@@ -51,7 +51,8 @@ test: $(READY) ## everything a change must pass: style, book, tests, outputs
 	$(PY) -m ruff format --check
 	@$(MAKE) --no-print-directory $(BUILT)
 	$(PY) -m pytest tests chapters -n 2 --dist loadfile --nbval \
-		--nbval-current-env --nbval-cell-timeout 900
+		--nbval-current-env --nbval-cell-timeout 900 \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants
 	$(PY) -m pytest tests -m long

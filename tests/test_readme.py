@@ -75,6 +75,7 @@ def test_commands_without_make_are_those_of_the_makefile():
         "build . -W -n --keep-going",
         "ruff format --check",
         "--nbval-current-env --nbval-cell-timeout 900",
+        "--nbval-sanitize-with tests/nbval_sanitize.cfg",
     ):
         assert command in README
         assert command in makefile
