@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mattn.masks import And, Causal, Documents, Full, Mask, Padding, Window
+from mattn.optional import needed
 
 __all__ = [
     "TILES",
@@ -604,13 +605,14 @@ def _load() -> None:
     if "tl" in globals():
         return
     try:
-        import triton
-        import triton.language as tl
-    except ImportError:
+        triton = needed("triton", "gpu", "flash_attention")
+    except ImportError as absent:
         raise ImportError(
-            "flash_attention needs Triton (Linux): python -m pip install triton. "
-            "mattn.fused_attention computes the same without it."
+            f"{absent} (Linux). mattn.fused_attention computes the same without it.",
+            name=absent.name,
         ) from None
+    import triton.language as tl
+
     interpreted = triton.knobs.runtime.interpret
     for f in _KERNELS:
         # The interpreter takes the parts of a kernel as plain functions, and is
@@ -1042,8 +1044,8 @@ def _padding_of(real: Tensor, Tk: int) -> Padding:
 
 def register_in_transformers(name: str = "mattn") -> None:
     """After this, ``attn_implementation="mattn"`` runs a model on this kernel."""
-    from transformers import AttentionInterface, AttentionMaskInterface
+    transformers = needed("transformers", "gpu", "register_in_transformers")
     from transformers.masking_utils import flash_attention_mask
 
-    AttentionInterface.register(name, transformers_attention)
-    AttentionMaskInterface.register(name, flash_attention_mask)
+    transformers.AttentionInterface.register(name, transformers_attention)
+    transformers.AttentionMaskInterface.register(name, flash_attention_mask)

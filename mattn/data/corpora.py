@@ -17,6 +17,8 @@ import zlib
 from importlib.resources import files
 from pathlib import Path
 
+from mattn.optional import needed
+
 __all__ = ["DataMissing", "multi30k", "tiny_shakespeare"]
 
 _MULTI30K = (
@@ -105,8 +107,7 @@ def _multi30k(file: str, *, download: bool) -> bytes:
                 "there. Put it there, or unset MATTN_DATA to use a download."
             )
         return _read(path, name)
-    has_pooch = importlib.util.find_spec("pooch") is not None
-    if has_pooch:
+    if importlib.util.find_spec("pooch") is not None:
         import pooch
 
         path = Path(pooch.os_cache("mattn")) / name
@@ -117,8 +118,7 @@ def _multi30k(file: str, *, download: bool) -> bytes:
             f"{name} is not here. Pass download=True to fetch it (with a checksum), "
             "or set MATTN_DATA to a folder that holds it."
         )
-    if not has_pooch:
-        raise ImportError("downloads need pooch: python -m pip install pooch")
+    pooch = needed("pooch", "text", "multi30k")
     try:
         pooch.retrieve(
             _MULTI30K + file,

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mattn.data.tokens import padded
+from mattn.optional import needed
 
 __all__ = [
     "END",
@@ -68,12 +69,7 @@ class BytePairs:
     """
 
     def __init__(self, texts: Iterable[str], n_symbols: int):
-        try:
-            import tokenizers as library
-        except ImportError:
-            raise ImportError(
-                "byte-pair encoding needs tokenizers: python -m pip install tokenizers"
-            ) from None
+        library = needed("tokenizers", "text", "BytePairs")
         self._tokenizer = library.Tokenizer(library.models.BPE(unk_token=SPECIAL[3]))
         self._tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
             [
