@@ -8,15 +8,17 @@ PY := .venv/bin/python
 READY := .venv/.ready
 INSTRUCTOR := .venv-instructor/.ready
 BUILT := _build/html/.built
-PAGES := $(shell find _config.yml _toc.yml book chapters exercises mattn -type f \
-	! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' \
-	! -path chapters/exercises/'*' ! -path chapters/solutions/'*')
+# All that the book is made of.
+SOURCES := $(sort $(shell find _config.yml _toc.yml book chapters exercises mattn \
+	-type f ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' \
+	! -path chapters/exercises/'*' ! -path chapters/solutions/'*'))
+MADE_OF = $(strip $(SOURCES) MATTN_SITE=$(MATTN_SITE))
 
 # One thread: on a busy machine OpenMP's threads wait for each other.
 export OMP_NUM_THREADS = 1
 export MATTN_PROGRESS = 0
 
-.PHONY: help book test test-long serve lab notebooks tidy clean assignments grade pdf zip
+.PHONY: help book open test test-long again serve lab notebooks tidy clean assignments grade pdf zip
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,18 +27,36 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
 		while IFS='|' read -r name what; do printf '%-20s %s\n' "$$name" "$$what"; done
 
+# Always whole: a page that is not read again hides its warnings. Built aside, then
+# swapped: a build that breaks off leaves the old book standing. The stamp is as old
+# as the beginning of the build, for a page may be changed meanwhile, and lists what
+# the book is made of, for a page that goes away leaves nothing that is newer.
+# $(1) is where the book is to stand, $(2) what else Jupyter Book is told.
+define build
+	@rm -rf _build/next
+	@mkdir -p _build/next $(dir $(1))
+	@printf '%s\n' '$(MADE_OF)' > _build/next/.built
+	$(PY) .venv/bin/jupyter-book build . -W -n --keep-going --all -q \
+		--path-output _build/next $(2)
+	@mv _build/next/.built _build/next/_build/html/.built
+	@if [ -e $(1) ]; then mv $(1) _build/next/old; fi
+	@mv _build/next/_build/html $(1)
+	@rm -rf _build/next
+endef
+
 ifdef SOLUTIONS
 book: $(READY) ## build the HTML book (SOLUTIONS=1: one with solutions, apart)
-	@rm -rf _build/solutions
 	@$(PY) book/exercises.py solutions
-	.venv/bin/jupyter-book build . --path-output _build/solutions \
-		--toc _build/solutions/_toc.yml -W -n --keep-going --all -q
+	$(call build,_build/solutions/html,--toc _build/solutions/_toc.yml)
 	@rm -rf chapters/solutions
-	@echo "Not for the public: file://$(CURDIR)/_build/solutions/_build/html/index.html"
+	@$(PY) book/address.py "Not for the public." _build/solutions/html/index.html
 else
 book: $(BUILT)
-	@echo "The book is built. Open it: file://$(CURDIR)/_build/html/index.html"
+	@$(PY) book/address.py "The book is built." _build/html/index.html
 endif
+
+open: $(BUILT) ## build the book and open it in a browser
+	@$(PY) book/address.py --open "The book is built." _build/html/index.html
 
 assignments: $(READY) $(INSTRUCTOR) ## notebooks to give out, and a course of nbgrader (SEED=k)
 	$(PY) book/assignments.py --seed $(or $(SEED),0)
@@ -50,6 +70,7 @@ test: $(READY) ## everything a change must pass: style, book, tests, outputs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	@$(MAKE) --no-print-directory $(BUILT)
+	@echo "What takes longer is left out here: make test-long."
 	$(PY) -m pytest tests chapters -n 2 --dist loadfile --nbval \
 		--nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg
@@ -83,20 +104,16 @@ clean: ## remove what was built (the set-up stays: delete .venv yourself)
 	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
 
 $(READY): requirements.txt constraints.txt pyproject.toml book/setup.sh
-	@sh book/setup.sh $(PYTHON)
+	@sh book/setup.sh "$(PYTHON)"
 	@touch $@
 
 # nbgrader, apart: readers never install it.
 $(INSTRUCTOR): requirements-instructor.txt | $(READY)
-	@echo "Setting up .venv-instructor: once, a minute, about 300 MB." >&2
-	@$(PY) -m venv --clear .venv-instructor
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-instructor/bin/python -m pip install \
-		--quiet -r requirements-instructor.txt
+	@sh book/setup.sh $(PY) .venv-instructor
 	@touch $@
 
-# Always whole: a page that was not read again hides its warnings. What else is
-# in _build, assignments and grades, stays.
-$(BUILT): $(READY) $(PAGES)
-	@rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/jupyter_execute
-	.venv/bin/jupyter-book build . -W -n --keep-going --all -q
-	@touch $@
+ifneq ($(strip $(shell cat $(BUILT) 2>/dev/null)),$(MADE_OF))
+$(BUILT): again
+endif
+$(BUILT): $(READY) $(SOURCES)
+	$(call build,_build/html)
