@@ -13,11 +13,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-__all__ = ["token", "token_list", "token_lists", "token_set", "whole_number"]
-
-_LARGEST = 2**63 - 1  # what a tensor of integers holds
+__all__ = [
+    "random_source",
+    "token",
+    "token_list",
+    "token_lists",
+    "token_set",
+    "whole_number",
+]
 
 
 def token(value: Any, what: str, *, n_symbols: int | None = None) -> int:
@@ -36,7 +42,7 @@ def token(value: Any, what: str, *, n_symbols: int | None = None) -> int:
             f"{what}: expected a token, an integer of {bound}; got {_shown(value)}. "
             "Encode text first, and convert floats and bools to integers."
         )
-    if not 0 <= number < (_LARGEST if n_symbols is None else n_symbols):
+    if not 0 <= number < _end(n_symbols):
         raise ValueError(
             f"{what}: expected a token of {bound}; got {number}. Leave out what "
             "marks padding, and encode with the vocabulary of the model."
@@ -55,7 +61,10 @@ def token_list(tokens: Any, what: str, *, n_symbols: int | None = None) -> list[
     ValueError: prompt: expected a token of 0 to 4; got -100. Leave out what \
 marks padding, and encode with the vocabulary of the model.
     """
-    return [token(value, what, n_symbols=n_symbols) for value in _each(tokens, what)]
+    values, end = _each(tokens, what), _end(n_symbols)
+    if all(type(value) is int and 0 <= value < end for value in values):
+        return values  # the usual case, without a call for each
+    return [token(value, what, n_symbols=n_symbols) for value in values]
 
 
 def token_lists(
@@ -94,6 +103,21 @@ def whole_number(value: Any, what: str, *, least: int) -> int:
     if number is None or number < least:
         raise ValueError(f"expected {what} >= {least}, an integer; got {value!r}.")
     return number
+
+
+def random_source(generator: Any, what: str) -> torch.Generator:
+    """``generator`` itself; ``ValueError`` if it is a seed or something else."""
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"{what}: expected a torch.Generator; got {_shown(generator)}. Make one "
+            "of a seed: torch.Generator().manual_seed(0)."
+        )
+    return generator
+
+
+def _end(n_symbols: int | None) -> int:
+    """The first number that is no token; without V, that no tensor of them holds."""
+    return 2**63 if n_symbols is None else n_symbols
 
 
 def _integer(value: Any) -> int | None:

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mattn.inputs import token, token_list, token_lists, token_set, whole_number
+from mattn.inputs import (
+    random_source,
+    token,
+    token_list,
+    token_lists,
+    token_set,
+    whole_number,
+)
 
 KINDS = {
     "list": list,
@@ -120,3 +127,11 @@ def test_whole_numbers(value):
     for wrong in (value - 1, 1.0, float("nan"), True, "1", None, [1]):
         with pytest.raises(ValueError, match=r"n_rows >= 1, an integer; got"):
             whole_number(wrong, "n_rows", least=1)
+
+
+@pytest.mark.parametrize("seed", [0, None, torch.tensor(0), np.random.default_rng(0)])
+def test_a_seed_is_no_generator(seed):
+    made = torch.Generator()
+    assert random_source(made, "sample") is made
+    with pytest.raises(ValueError, match=r"sample: expected a torch.Generator; got .*"):
+        random_source(seed, "sample")

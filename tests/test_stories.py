@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -156,15 +157,112 @@ def test_a_wrong_reference_or_word_is_refused(grammar, sample):
         grammar.log_probs(story[:-1])
     with pytest.raises(ValueError, match="not a story"):
         grammar.log_probs([*story, 0])
-    with pytest.raises(ValueError, match="expected tokens 0 to"):
+    with pytest.raises(ValueError, match="expected a token of 0 to"):
         grammar.log_probs([*story, len(grammar.vocabulary)])
     with pytest.raises(ValueError, match="zebra"):
         grammar.encode("the zebra sang")
 
 
+def reads(grammar, items, words, memory):
+    """Whether ``items`` can be expanded to ``words``: every option is tried, none
+    is chosen by looking ahead as the grammar itself does."""
+    if not items:
+        return not words
+    item, *rest = items
+    name, _, symbol = item.rpartition("=")
+    if symbol in grammar.rules:
+        return any(
+            reads(
+                grammar,
+                [*option, *rest],
+                words,
+                memory | ({name: option[0]} if name else {}),
+            )
+            for p, option in grammar.rules[symbol]
+            if p > 0
+        )
+    if item.startswith("$"):
+        name, _, table = item[1:].partition(":")
+        item = grammar.tables[table][memory[name]] if table else memory[name]
+    return words[:1] == [item] and reads(grammar, rest, words[1:], memory)
+
+
+def edits(story, n_symbols, draw):
+    """Each deletion and swap of neighbours; at each place an insertion and another
+    token instead, at random."""
+    for i in range(len(story)):
+        yield "deletion", [*story[:i], *story[i + 1 :]]
+        for kind, after in ("insertion", story[i:]), ("substitution", story[i + 1 :]):
+            new = int(torch.randint(n_symbols, (), generator=draw))
+            yield kind, [*story[:i], new, *after]
+        if i:
+            swapped = [*story[: i - 1], story[i], story[i - 1], *story[i + 1 :]]
+            yield "swap", swapped
+
+
+def test_an_edited_story_is_accepted_only_if_it_is_one(grammar, sample):
+    draw = torch.Generator().manual_seed(5)
+    counts = Counter()
+    for story in [s for s in sample if len(s) < 50][:20]:
+        for kind, edited in edits(story, len(grammar.vocabulary), draw):
+            words = [grammar.vocabulary[t] for t in edited]
+            right = reads(grammar, ["START"], words[:-1], {}) and words[-1] == END
+            assert grammar.accepts(edited) == right, (kind, " ".join(words))
+            counts[kind, right] += 1
+    # Of each kind many are no stories; a cat for a dog, or one word twice, is one.
+    assert all(counts[kind, False] > 300 for kind in ("deletion", "insertion", "swap"))
+    assert counts["substitution", True] > 5
+
+
+def test_the_language_of_a_small_grammar_is_what_its_rules_write():
+    # All texts of up to four words and an end, against those written out by hand.
+    grammar = Grammar(TINY, TABLES)
+    written = {("ann", "saw", "ann", "ran"), ("bob", "saw", "bob", "sat")}
+    words = grammar.vocabulary
+    for n in range(5):
+        for text in itertools.product(range(len(words)), repeat=n):
+            spoken = tuple(words[t] for t in text)
+            assert grammar.accepts([*text, 0]) == (spoken in written)
+            assert not grammar.accepts(text) or text[-1] == 0
+
+
+@pytest.mark.parametrize("story", [[], [0], [0, 0], [1], "the", [0.5], [-1], [999]])
+def test_no_story_at_all_is_refused(grammar, story):
+    assert not grammar.accepts(story)
+    with pytest.raises(ValueError, match="expected"):
+        grammar.log_probs(story)
+
+
+def test_stories_come_as_arrays_and_tensors(grammar, sample):
+    story = sample[0]
+    for kind in (torch.tensor, np.array, tuple):
+        assert grammar.log_probs(kind(story)) == grammar.log_probs(story)
+        assert grammar.text(kind(story)) == grammar.text(story)
+        assert grammar.accepts(kind(story))
+    for wrong in (-1, len(grammar.vocabulary)):
+        with pytest.raises(ValueError, match=f"expected a token of 0 to.*got {wrong}"):
+            grammar.text([wrong])
+    with pytest.raises(ValueError, match="<end>"):
+        grammar.encode("anna <end>")
+
+
+def test_an_option_of_probability_0_is_never_written():
+    grammar = Grammar({"START": [(1.0, ("a",)), (0.0, ("b",))]})
+    assert grammar.accepts(grammar.encode("a"))
+    assert not grammar.accepts(grammar.encode("b"))
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
+        ({"A": [(1.0, ("a",))]}, "a rule START"),
+        ({"START": []}, "START to be at least 0 and to sum to 1"),
+        ({"START": [(1.5, ("a",)), (-0.5, ("b",))]}, "START to be at least 0"),
+        ({"START": [(1.0, ("$a",))]}, r"\$a to stand for a word.*'a'"),
+        ({"START": [(1.0, ("a=A", "$a:t"))], "A": [(1.0, ("x",))]}, "no 't'"),
+        ({"START": [(1.0, ("a=A",))], "A": [(1.0, ("x", "y"))]}, "A to be one word"),
+        ({"START": [(1.0, ("a=A",))], "A": [(1.0, ())]}, "A to be one word"),
+        ({"START": [(1.0, ("a=A",))]}, "A to be one word"),
         ({"START": [(0.5, ("a",)), (0.5, ("a", "b"))]}, "two options of START"),
         (
             {"START": [(1.0, ("A", "b"))], "A": [(0.5, ("b",)), (0.5, ())]},

@@ -12,9 +12,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+
+from mattn.inputs import random_source, token_list, whole_number
 
 __all__ = ["END", "Grammar", "stories"]
 
@@ -31,8 +34,9 @@ class Grammar:
     to one word and remember it as ``name``), ``$name`` (that word again),
     ``$name:table`` (what a table says of it, such as its pronoun), or a word.
 
-    Raises ``ValueError`` if probabilities do not sum to 1, or if two choices
-    can begin with the same word, so that stories could be ambiguous.
+    Raises ``ValueError`` if probabilities are negative or do not sum to 1, if
+    a word that is to come back is not known, or if two choices can begin with
+    the same word, so that stories could be ambiguous.
     """
 
     def __init__(
@@ -48,12 +52,16 @@ class Grammar:
             for item in items
             if "=" in item
         }
+        if "START" not in self.rules:
+            raise ValueError(f"Grammar: expected a rule START; got {[*self.rules]}.")
         for name, options in self.rules.items():
-            if not math.isclose(sum(p for p, _ in options), 1.0):
+            shares = [p for p, _ in options]
+            if not (math.isclose(sum(shares), 1.0) and all(p >= 0 for p in shares)):
                 raise ValueError(
-                    f"Grammar: expected the probabilities of {name} to sum to 1; got "
-                    f"{sum(p for p, _ in options)}."
+                    f"Grammar: expected the probabilities of {name} to be at least 0 "
+                    f"and to sum to 1; got {shares}."
                 )
+        self._check_references()
         self._check_unambiguous()
         words = {w for _, _, items in self._options() for w in map(self._word, items)}
         words |= {v for table in self.tables.values() for v in table.values()}
@@ -95,45 +103,46 @@ class Grammar:
 
     def sample(self, n_stories: int, *, generator: torch.Generator) -> list[list[int]]:
         """``n_stories`` independent stories as token numbers, each with its end."""
-        uniform = _uniform(generator)
+        whole_number(n_stories, "n_stories", least=0)
+        uniform = _uniform(random_source(generator, "Grammar.sample"))
         return [self._one(uniform) for _ in range(n_stories)]
 
-    def log_probs(self, story: Sequence[int]) -> list[float]:
+    def log_probs(self, story: Any) -> list[float]:
         """True log p of each token given those before it, in nats.
 
-        Raises ``ValueError`` at the first token that cannot stand where it is.
+        ``story``: token numbers, a list, an array or a tensor (T,).
+
+        Raises ``ValueError`` at the first token that cannot stand where it is,
+        and where a story ends too early.
         """
         out, log_p = [], 0.0
         stack: list[str] = ["START"]
         memory: dict[str, str] = {}
-        wrong = [t for t in story if not 0 <= t < len(self.vocabulary)]
-        if wrong:
-            raise ValueError(
-                f"expected tokens 0 to {len(self.vocabulary) - 1}; got {wrong[0]}."
-            )
-        words = [self.vocabulary[token] for token in story]
+        words = self._words(story)
         position = 0
         while stack:
             item = stack.pop()
             name, _, symbol = item.rpartition("=")
             if symbol in self.rules:
                 word = words[position] if position < len(words) else END
-                p, items = self._choice(symbol, word, memory)
-                log_p += math.log(p) if p > 0 else -math.inf
+                p, items = self._choice(symbol, word)
+                if p == 0:  # no option that is ever taken can begin so
+                    self._refuse(words, position, f"a word that begins {symbol}")
+                log_p += math.log(p)
                 stack += reversed(items)
                 if name:
                     memory[name] = word
                 continue
             expected = self._resolve(item, memory)
             if position >= len(words) or words[position] != expected:
-                self._refuse(words, position, expected)
+                self._refuse(words, position, repr(expected))
             out.append(log_p)
             log_p, position = 0.0, position + 1
         if words[position:] != [END]:
-            self._refuse(words, position, END)
+            self._refuse(words, position, repr(END))
         return [*out, log_p]
 
-    def accepts(self, story: Sequence[int]) -> bool:
+    def accepts(self, story: Any) -> bool:
         """Whether the grammar can write this story, its end included."""
         try:
             self.log_probs(story)
@@ -145,18 +154,22 @@ class Grammar:
         """Token numbers of one story in words, its end included."""
         for mark in _PUNCTUATION:
             text = text.replace(mark, f" {mark}")
-        unknown = [w for w in text.split() if w not in self._index]
+        unknown = [w for w in text.split() if w not in self._index or w == END]
         if unknown:
             raise ValueError(f"expected words of the grammar; got {unknown[:5]}.")
         return [self._index[word] for word in text.split()] + [0]
 
-    def text(self, story: Sequence[int]) -> str:
+    def text(self, story: Any) -> str:
         """One story in words, without its end."""
-        words = [self.vocabulary[token] for token in story if token != 0]
+        words = [word for word in self._words(story) if word != END]
         return "".join(
             word if word in _PUNCTUATION or i == 0 else " " + word
             for i, word in enumerate(words)
         )
+
+    def _words(self, story: Any) -> list[str]:
+        numbers = token_list(story, "story", n_symbols=len(self.vocabulary))
+        return [self.vocabulary[number] for number in numbers]
 
     def _one(self, uniform: Iterator[float]) -> list[int]:
         out: list[int] = []
@@ -181,17 +194,16 @@ class Grammar:
                 return items
         return self.rules[symbol][-1][1]
 
-    def _choice(
-        self, symbol: str, word: str, memory: Mapping[str, str]
-    ) -> tuple[float, tuple[str, ...]]:
-        """The option that can begin with ``word``; else the one that can be empty."""
-        empty = None
+    def _choice(self, symbol: str, word: str) -> tuple[float, tuple[str, ...]]:
+        """The option that can begin with ``word``; else the one that can be empty;
+        of probability 0 when there is neither."""
+        empty = (0.0, ())
         for option, first in zip(self.rules[symbol], self._first[symbol], strict=True):
             if word in first:
                 return option
             if None in first:
                 empty = option
-        return empty if empty is not None else (0.0, ())
+        return empty
 
     def _resolve(self, item: str, memory: Mapping[str, str]) -> str:
         if not item.startswith("$"):
@@ -202,7 +214,7 @@ class Grammar:
     def _refuse(self, words: list[str], position: int, expected: str) -> None:
         got = words[position] if position < len(words) else "nothing"
         raise ValueError(
-            f"not a story of this grammar: expected {expected!r} at token {position}; "
+            f"not a story of this grammar: expected {expected} at token {position}; "
             f"got {got!r}."
         )
 
@@ -265,6 +277,27 @@ class Grammar:
             if None not in first[symbol]:
                 return out
         return out | {None}
+
+    def _check_references(self) -> None:
+        """Every ``$name`` and ``$name:table`` stands for one known word."""
+        for name, symbol in self._bound.items():
+            phrases = [items for _, items in self.rules.get(symbol, [(0, ())])]
+            if any(len(items) != 1 or not self._word(items[0]) for items in phrases):
+                raise ValueError(
+                    f"Grammar: expected every option of {symbol} to be one word, as "
+                    f"{name} remembers it; got {phrases}."
+                )
+        for _, _, items in self._options():
+            for item in items:
+                if not item.startswith("$"):
+                    continue
+                try:
+                    self._values(item)
+                except KeyError as missing:
+                    raise ValueError(
+                        f"Grammar: expected {item} to stand for a word that was "
+                        f"remembered, or a table's entry for it; got no {missing}."
+                    ) from None
 
     def _check_unambiguous(self) -> None:
         """LL(1): the next word decides between the options of every rule."""
