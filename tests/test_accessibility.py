@@ -5,13 +5,16 @@ The theme's own faults are put right in book/pages.py, so none is excepted.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 
 import pytest
 from stored_state import ROOT
 from test_browser import NARROW, PAGES, TYPESET, WIDE, browser  # noqa: F401
 
 BUILT = ROOT / "_build" / "html"
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
 QUICK = {"chapters/index", "search"}
 # Rule → reason. Empty: there is nothing to excuse.
 EXCEPTED: dict[str, str] = {}
@@ -47,9 +50,14 @@ def violations(page, *, only: list[str] = (), without: list[str] = ()) -> list[s
 
 
 def load_axe(page) -> None:
-    from axe_playwright_python.sync_playwright import Axe
+    page.evaluate(AXE.read_text(encoding="utf-8"))
 
-    page.evaluate(Axe().axe_script)
+
+def test_the_checker_is_the_one_that_was_published() -> None:
+    (stated,) = re.findall(r"SHA-256: (\w{64})", (AXE.parent / "README.md").read_text())
+    assert hashlib.sha256(AXE.read_bytes()).hexdigest() == stated
+    assert AXE.read_text(encoding="utf-8").startswith("/*! axe v4.14.1\n")
+    assert "Mozilla Public License" in (AXE.parent / "LICENSE").read_text()
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in PAGES if name != "index"])
