@@ -108,13 +108,18 @@ def pack(dist: Distribution, folder: Path) -> Path:
     return path
 
 
-def clone(root: Path, folder: Path) -> str:
-    """A repository with the package as it is in the tree now; its commit."""
+def copy_package(root: Path, folder: Path) -> None:
+    """What the package is built from, as it is in the tree now."""
     folder.mkdir(parents=True)
     for name in ("pyproject.toml", "MANIFEST.in", "LICENSE", "THIRD-PARTY.md"):
         shutil.copy(root / name, folder / name)
     leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(root / "mattn", folder / "mattn", ignore=leave)
+
+
+def clone(root: Path, folder: Path) -> str:
+    """A repository with the package as it is in the tree now; its commit."""
+    copy_package(root, folder)
     return commit(folder)
 
 
