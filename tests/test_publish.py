@@ -18,6 +18,7 @@ ACTIONS = {
     "actions/checkout@v5",
     "actions/setup-python@v6",
     "lycheeverse/lychee-action@v2",
+    "pypa/gh-action-pypi-publish@release/v1",
 }
 
 
@@ -35,7 +36,8 @@ def schema_says(*files: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_workflows_follow_the_published_schema() -> None:
-    assert {path.stem for path in WORKFLOWS} == {"links", "publish", "test", "weekly"}
+    names = {"links", "publish", "release", "test", "weekly"}
+    assert {path.stem for path in WORKFLOWS} == names
     done = schema_says(*WORKFLOWS)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -55,6 +57,23 @@ def test_actions_and_rights_are_the_fewest(path: Path) -> None:
         assert used <= ACTIONS
     write = {"contents": "write" if path.stem == "publish" else "read"}
     assert workflow["permissions"] == write
+
+
+def test_a_release_is_built_from_a_tag_and_goes_to_an_index_only_where_asked() -> None:
+    path = WORKFLOWS[0].parent / "release.yml"
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow[True] == {"push": {"tags": ["v*"]}}  # YAML's `on`
+    release, index = workflow["jobs"]["release"], workflow["jobs"]["index"]
+    commands = "\n".join(step.get("run", "") for step in release["steps"])
+    order = ["-m build", "twine check --strict", "install --quiet dist/*.whl", "upload"]
+    places = [commands.index(words) for words in order]
+    assert places == sorted(places)
+    assert release["permissions"] == {"contents": "write"}
+    assert index["needs"] == "release"
+    assert index["if"].startswith("vars.")
+    assert index["permissions"] == {"contents": "read", "id-token": "write"}
+    # Whoever may publish is told by the index: no password, no token.
+    assert "secrets." not in path.read_text(encoding="utf-8")
 
 
 def test_what_workflows_call_exists() -> None:
