@@ -47,6 +47,11 @@ def embed(tokens: Sequence[str]) -> Float[Tensor, "T 4"]:
     """
     x = torch.zeros(len(tokens), WIDTH, dtype=torch.float64)
     for i, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise ValueError(
+                f"embed: expected tokens, each a str; got {token!r}. Give words, not "
+                "their numbers."
+            )
         h = 2166136261
         for byte in token.encode():
             h = (h ^ byte) * 16777619 % 2**32
@@ -89,7 +94,7 @@ def playground(
             f"{tokens!r}. Take a part of the text: a larger map cannot be read."
         )
     query = min(2, T - 1) if query is None else query
-    if not 0 <= query < T:
+    if not isinstance(query, int | np.integer) or not 0 <= query < T:
         raise ValueError(
             f"playground: expected a query position from 0 to {T - 1}; got {query}."
         )
@@ -97,7 +102,7 @@ def playground(
     qkv = _rows({"q": q, "k": k, "v": v}, T) if own else project(tokens)
     allowed = _one_row(mask, T)
     out, weights = attention(qkv["q"], qkv["k"], qkv["v"], allowed)
-    return Playground(tokens, allowed, qkv, own, query, weights, out)
+    return Playground(tokens, allowed, qkv, own, int(query), weights, out)
 
 
 def _rows(given: dict, T: int) -> dict[str, Tensor]:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from mattn.inputs import whole_number
 from mattn.playground import playground
 
 __all__ = [
@@ -69,14 +71,14 @@ def show_mask(
 
     ``query`` outlines one row in orange.
     """
-    allowed = _array(allowed).astype(bool)
+    allowed = _rule(allowed)
     ax = _axes(ax, allowed.shape)
     _grid(ax, allowed.shape, tokens, title)
     for i, j in np.ndindex(allowed.shape):
         _cell(ax, i, j, ALLOWED if allowed[i, j] else None)
         if max(allowed.shape) <= _PRINTED and allowed[i, j]:
             ax.text(j, i, "✓", ha="center", va="center", color="white")
-    _outline(ax, query, allowed.shape[1])
+    _outline(ax, query, allowed.shape)
     return _finished(ax.figure)
 
 
@@ -87,6 +89,8 @@ def show_masks(
     n_columns: int = 3,
 ) -> Figure:
     """An atlas: several boolean matrices side by side, each under its name."""
+    n_columns = whole_number(n_columns, "n_columns", least=1)
+    _some(masks, "show_masks: expected at least one mask")
     n_rows = -(-len(masks) // n_columns)
     figure, axes = plt.subplots(
         n_rows,
@@ -115,7 +119,8 @@ def show_leaks(
     Leaks are vermillion with a cross; expected links that are missing are
     outlined blue on blocked grey.
     """
-    measured, expected = _array(measured).astype(bool), _array(expected).astype(bool)
+    measured = _rule(measured)
+    expected = _rule(expected, measured.shape)
     ax = _axes(ax, measured.shape)
     _grid(ax, measured.shape, tokens, title)
     for i, j in np.ndindex(measured.shape):
@@ -138,9 +143,15 @@ def show_scores(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Scores ``(Tq, Tk)``, orange to purple, symmetric about 0; −∞ is blocked."""
+    """Scores ``(Tq, Tk)``, orange to purple, symmetric about 0; −∞ is blocked.
+
+    With ``allowed``, what it blocks is, whatever stands there. Raises ``ValueError``
+    for NaN or ∞ in a cell that is not blocked.
+    """
     scores = _array(scores)
-    visible = np.isfinite(scores) if allowed is None else _array(allowed).astype(bool)
+    blocked = scores == -np.inf
+    visible = ~blocked if allowed is None else _rule(allowed, scores.shape)
+    _finite("scores", scores[visible])
     limit = np.abs(scores[visible]).max(initial=1e-9)
     colours = plt.get_cmap("PuOr")((scores / limit + 1) / 2)
     return _values(ax, scores, colours, visible, tokens, title)
@@ -164,16 +175,20 @@ def show_weights(
     (cross-attention).
     """
     weights = _array(weights)
-    visible = weights != 0 if allowed is None else _array(allowed).astype(bool)
-    colours = plt.get_cmap("cividis")(weights)
+    visible = weights != 0 if allowed is None else _rule(allowed, weights.shape)
+    _finite("weights", weights[visible])
+    colours = plt.get_cmap("cividis")(weights.astype(float))
     own = tokens if keys is None else None
     figure = _values(ax, weights, colours, visible, own, title)
     if keys is not None:
+        _labels("keys", keys, weights.shape[1])
+        if tokens is not None:
+            _labels("tokens", tokens, weights.shape[0])
         cross = figure.axes[-1] if ax is None else ax
         cross.set_xticks(range(len(keys)), keys, rotation=45, ha="left")
         if tokens is not None:
             cross.set_yticks(range(len(tokens)), tokens)
-    _outline(figure.axes[-1] if ax is None else ax, query, weights.shape[1])
+    _outline(figure.axes[-1] if ax is None else ax, query, weights.shape)
     return figure
 
 
@@ -207,10 +222,15 @@ def show_curves(
     y_label: str = "loss (nats per token)",
     ax: Axes | None = None,
 ) -> Figure:
-    """Curves ``name → (x, y)``; ``floor`` is drawn as a horizontal line."""
+    """Curves ``name → (x, y)``; ``floor`` is drawn as a horizontal line.
+
+    Raises ``ValueError`` without curves, and for an x and a y of different lengths.
+    """
+    _some(curves, "show_curves: expected at least one curve, name → (x, y)")
+    drawn = {name: _points(name, *curve) for name, curve in curves.items()}
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    for index, (name, (x, y)) in enumerate(curves.items()):
+    for index, (name, (x, y)) in enumerate(drawn.items()):
         ax.plot(
             x,
             y,
@@ -247,10 +267,13 @@ def show_running(
     Above: the scores and their running maximum. Below: the running sum of
     exp(score − maximum).
     """
+    keys = range(len(scores))
+    _, scores = _points("scores", keys, scores)
+    _, maximum = _points("maximum", keys, maximum)
+    _, total = _points("total", keys, total)
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(6, 3.6), sharex=True, layout="constrained"
     )
-    keys = range(len(scores))
     above.plot(keys, scores, "o", color="0.45", ms=4, label="score")
     above.step(keys, maximum, where="post", color=_LINES[0], label="running maximum")
     above.set(ylabel="score")
@@ -275,8 +298,12 @@ def show_reach(
     output where the mask allows it. Links on a path to output ``query`` are
     blue and thick; inputs that reach it are filled, the output is orange.
     """
-    allowed = _array(allowed).astype(bool)
-    T = len(allowed)
+    n_layers = whole_number(n_layers, "n_layers", least=1)
+    T = len(_array(allowed))
+    allowed = _rule(allowed, (T, T))
+    _query(query, T)
+    if tokens is not None:
+        _labels("tokens", tokens, T)
     reached = np.zeros((n_layers + 1, T), dtype=bool)
     reached[n_layers, query] = True
     for level in range(n_layers, 0, -1):
@@ -317,8 +344,9 @@ def show_decoder(
     columns, along the blue links that ``allowed`` (T, T) permits; all other
     parts work on each position by itself.
     """
-    allowed = _array(allowed).astype(bool)
+    n_layers = whole_number(n_layers, "n_layers", least=1)
     T = len(tokens)
+    allowed = _rule(allowed, (T, T))
     figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 
     def box(x, y, width, height, text, edge="0.35"):
@@ -406,6 +434,7 @@ def show_texts(texts: Mapping[str, str], *, title: str | None = None) -> Figure:
 
     For text that differs from machine to machine: a picture is not compared.
     """
+    _some(texts, "show_texts: expected at least one text, name → text")
     joined = (
         " / ".join(" ".join(line.split()) for line in text.splitlines())
         for text in texts.values()
@@ -441,7 +470,8 @@ def show_blocks(
     Blue with a tick: all of it is allowed. Pale with a line: the mask cuts it.
     Grey and hatched: nothing is allowed, so it is not read.
     """
-    allowed = _array(allowed).astype(bool)
+    allowed = _rule(allowed)
+    block = whole_number(block, "block", least=1)
     starts = [range(0, n, block) for n in allowed.shape]
     shape = tuple(len(s) for s in starts)
     ax = _axes(ax, shape)
@@ -468,9 +498,15 @@ def show_scaling(
     title: str | None = None,
     empty: str = "no record yet",
 ) -> Figure:
-    """Curves ``name → (x, y)`` on logarithmic axes; without any, a panel saying so."""
+    """Curves ``name → (x, y)`` on logarithmic axes; without any, a panel saying so.
+
+    Raises ``ValueError`` for what is not above 0: it has no place on such an axis.
+    """
+    drawn = {
+        name: _points(name, *curve, positive=True) for name, curve in curves.items()
+    }
     figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    for index, (name, (x, y)) in enumerate(curves.items()):
+    for index, (name, (x, y)) in enumerate(drawn.items()):
         style = {"color": _LINES[index % len(_LINES)], "ms": 4}
         style["linestyle"] = _STYLES[index % len(_STYLES)]
         ax.plot(x, y, marker="os^vDPX*"[index % 8], label=name, **style)
@@ -500,6 +536,16 @@ def show_roofline(
     ``operations`` a second at most, ``bandwidth`` in bytes a second;
     ``points`` are intensities, drawn where they meet the roof.
     """
+    given = {"operations": operations, "bandwidth": bandwidth} | dict(points)
+    wrong = [
+        f"{name} {value}" for name, value in given.items() if not 0 < value < np.inf
+    ]
+    if wrong or not points:
+        raise ValueError(
+            "show_roofline: expected operations, bandwidth and at least one point, "
+            f"all above 0 and finite; got {wrong[0] if wrong else 'no point'}. Leave "
+            "out what was not measured."
+        )
     ridge = operations / bandwidth
     intensity = np.geomspace(
         min(ridge / 20, *points.values()) / 2, max(ridge * 20, *points.values()) * 2
@@ -530,6 +576,8 @@ def show_probes(
 
     A cross on vermillion where the probe sees the fault; empty elsewhere.
     """
+    _some(seen, "show_probes: expected at least one fault, name → probes")
+    _some(probes, "show_probes: expected at least one probe")
     if ax is None:
         size = (6, min(4.0, 1.0 + 0.24 * len(seen)))
         _, ax = plt.subplots(figsize=size, layout="constrained")
@@ -567,15 +615,81 @@ def _values(ax, values, colours, visible, tokens, title) -> Figure:
     return _finished(ax.figure)
 
 
+def _numpy(values: Tensor | ArrayLike) -> np.ndarray:
+    if isinstance(values, Tensor):
+        # NumPy has no bfloat16.
+        half = values.dtype == torch.bfloat16
+        values = values.detach().cpu().to(torch.float32 if half else values.dtype)
+    return np.asarray(values)
+
+
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    values = np.asarray(values)
-    if values.ndim != 2:
+    values = _numpy(values)
+    if values.ndim != 2 or not values.size:
         raise ValueError(
             f"expected one matrix (Tq, Tk) to draw; got shape {values.shape}. "
             "Pick a batch row and a head first: x[0, 0]."
         )
     return values
+
+
+def _rule(allowed: Tensor | np.ndarray, shape: tuple | None = None) -> np.ndarray:
+    """A boolean matrix, of this shape; nobody knows what a 0.0 would mean."""
+    allowed = _array(allowed)
+    shape = allowed.shape if shape is None else shape
+    if allowed.dtype != bool or allowed.shape != shape:
+        raise ValueError(
+            f"expected a matrix of bool (True = may attend) and of shape {shape}; got "
+            f"{allowed.dtype} {allowed.shape}. Of an additive mask, draw mask == 0."
+        )
+    return allowed
+
+
+def _finite(what: str, shown: np.ndarray) -> None:
+    if len(wrong := shown[~np.isfinite(shown)]):
+        raise ValueError(
+            f"expected finite {what} in every cell that is not blocked; got {wrong[0]}."
+            " Look for what made it before you draw it."
+        )
+
+
+def _points(
+    name: str, x: ArrayLike, y: ArrayLike, *, positive: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """A curve: one number y for each number x, and at least one."""
+    x, y = _numpy(x), _numpy(y)
+    if x.ndim != 1 or x.shape != y.shape or not x.size:
+        raise ValueError(
+            f"{name!r}: expected x and y of one length, at least 1; got shapes "
+            f"{x.shape} and {y.shape}. Leave out what was not measured."
+        )
+    if positive and len(wrong := (both := np.concatenate([x, y]))[~(both > 0)]):
+        raise ValueError(
+            f"{name!r}: expected x and y above 0 on logarithmic axes; got "
+            f"{wrong[0]}. Leave out what was not measured."
+        )
+    return x, y
+
+
+def _some(things: Collection, expected: str) -> None:
+    if not things:
+        raise ValueError(f"{expected}; got none. There is nothing to draw.")
+
+
+def _query(query: int, T: int) -> None:
+    if whole_number(query, "query", least=0) >= T:
+        raise ValueError(
+            f"expected a query position from 0 to {T - 1}; got {query}. Rows are "
+            "counted from the top, from 0 on."
+        )
+
+
+def _labels(what: str, labels: Sequence[str], n: int) -> None:
+    if len(labels) != n:
+        raise ValueError(
+            f"expected {n} {what}, one for each position; got {len(labels)}. Cut the "
+            "text to what is drawn."
+        )
 
 
 def _axes(ax: Axes | None, shape: tuple[int, int]) -> Axes:
@@ -594,6 +708,7 @@ def _grid(ax: Axes, shape, tokens: Sequence[str] | None, title: str | None) -> N
         ax.set_xticks(range(0, Tk, step))
         ax.set_yticks(range(0, Tq, step))
     else:
+        _labels("tokens", tokens, max(shape))
         # Fewer queries than keys stand at the end (bottom-right alignment).
         ax.set_xticks(range(Tk), tokens[:Tk], rotation=45, ha="left")
         ax.set_yticks(range(Tq), tokens[Tk - Tq : Tk] if Tq <= Tk else tokens[:Tq])
@@ -618,10 +733,11 @@ def _cell(ax: Axes, i: int, j: int, colour) -> None:
     )
 
 
-def _outline(ax: Axes, query: int | None, n_keys: int) -> None:
+def _outline(ax: Axes, query: int | None, shape: tuple[int, int]) -> None:
     if query is not None:
+        _query(query, shape[0])
         ax.add_patch(
-            Rectangle((-0.5, query - 0.5), n_keys, 1, fill=False, ec=QUERY, lw=2.5)
+            Rectangle((-0.5, query - 0.5), shape[1], 1, fill=False, ec=QUERY, lw=2.5)
         )
 
 

@@ -37,6 +37,16 @@ def audit_labels(
     >>> audit_labels(unshifted).diagnosis
     'labels not shifted: position t is taught token t, which it sees'
     """
+    for what, size, least in (
+        ("n_symbols", n_symbols, 7),  # else t + 1 and t + 3 may hold one token
+        ("length", length, 2),
+        ("batch", batch, 1),
+    ):
+        if not isinstance(size, int) or size < least:
+            raise ValueError(
+                f"audit_labels: expected {what} >= {least}, an integer; got {size!r}. "
+                "With less, shifts cannot be told apart."
+            )
     generator = torch.Generator().manual_seed(0)
     # Neighbouring tokens all differ, so that each shift can be told apart.
     first = torch.randint(n_symbols, (batch, 1), generator=generator)
@@ -129,6 +139,16 @@ def audit_beam(
     returned: a cache that was not reordered, a wrong position.
     """
     prompt = torch.as_tensor(prompt).flatten()
+    if len(prompt) and (prompt.is_floating_point() or prompt.dtype == torch.bool):
+        raise ValueError(
+            f"audit_beam: expected a prompt of integer tokens; got {prompt.dtype}. "
+            "Encode the text first."
+        )
+    if not atol >= 0:  # also when it is NaN
+        raise ValueError(
+            f"audit_beam: expected atol >= 0, in nats a token; got {atol}. The default "
+            "fits float32."
+        )
     found = [(list(h[0]), float(h[1])) for h in hypotheses]
     if not len(prompt) or not found or not all(tokens for tokens, _ in found):
         raise ValueError(

@@ -105,6 +105,11 @@ def audit(
             f"audit: expected probes out of {', '.join(PROBES)}; got "
             f"{unknown or 'none'}."
         )
+    if budget is not None and not budget >= 0:  # also when it is NaN
+        raise ValueError(
+            f"audit: expected a budget of 0 seconds or more; got {budget}. Leave it "
+            "out for as long as it takes."
+        )
     matrix = expected_matrix(expected, tokens.shape[1], n_layers)
     if len(matrix) not in (1, len(tokens)):
         raise ValueError(
@@ -588,8 +593,11 @@ def check_input(tokens: Tensor) -> None:
 
 def expected_matrix(expected, T: int, n_layers: int) -> Bool[Tensor, "R T T"]:
     """What may be seen end to end, (1 or B, T, T)."""
-    if n_layers < 1:
-        raise ValueError(f"audit: expected n_layers >= 1; got {n_layers}.")
+    if not isinstance(n_layers, int) or n_layers < 1:
+        raise ValueError(
+            f"audit: expected n_layers >= 1, an integer; got {n_layers!r}. It is the "
+            "number of layers that the rule passes through."
+        )
     if expected is None:
         # Written out: an auditor does not trust the rule that it may audit.
         return (torch.arange(T)[None, :] <= torch.arange(T)[:, None])[None]
@@ -597,7 +605,8 @@ def expected_matrix(expected, T: int, n_layers: int) -> Bool[Tensor, "R T T"]:
     if not isinstance(matrix, Tensor) or matrix.dtype != torch.bool:
         raise ValueError(
             "audit: expected= must be a rule of mattn.masks or a boolean matrix (True "
-            f"= may depend); got {getattr(matrix, 'dtype', type(matrix).__name__)}."
+            f"= may depend); got {type(matrix).__name__} of "
+            f"{getattr(matrix, 'dtype', 'no dtype')}."
         )
     if matrix.shape[-2:] != (T, T) or matrix.ndim not in (2, 3):
         raise ValueError(

@@ -60,6 +60,7 @@ from mattn.data.numerals import (
     english_year,
     numbers_in_english,
 )
+from mattn.inputs import random_source, whole_number
 
 __all__ = [
     "LONGEST_TRAINED",
@@ -195,9 +196,8 @@ class TranslationGrammar:
 
     def sample(self, *, generator: torch.Generator) -> Iterator[Pair]:
         """Pairs without end, drawn by the weights of the rules."""
-        uniform = _uniform(generator)
-        while True:
-            yield _pair(self._expand("START", uniform))
+        uniform = _uniform(random_source(generator, "sample"))
+        return (_pair(self._expand("START", uniform)) for _ in itertools.repeat(None))
 
     @functools.cached_property
     def n_derivations(self) -> int:
@@ -381,6 +381,11 @@ def english_words(text: str) -> list[str]:
     >>> english_words("He has twenty-three books.")
     ['he', 'has', 'twenty', 'three', 'books', '.']
     """
+    if not isinstance(text, str):
+        raise ValueError(
+            f"expected an English sentence, a str; got {type(text).__name__}. Join "
+            "words with english_text."
+        )
     text = text.lower().replace("-", " ").replace("’", "'")
     for mark in _MARKS:
         text = text.replace(mark, f" {mark} ")
@@ -448,7 +453,7 @@ def translation_grammar(*, depth: int = 2) -> TranslationGrammar:
     """The book's English–Chinese grammar, with up to ``depth`` relative clauses
     inside one another.
     """
-    if not 0 <= depth <= 2:
+    if whole_number(depth, "depth", least=0) > 2:
         raise ValueError(f"translation_grammar: expected depth 0, 1 or 2; got {depth}.")
     rules = _Rules()
     _add_words(rules)
@@ -1189,6 +1194,8 @@ def split_pairs(
             "split_pairs: expected splits train, valid, new, longer; got "
             f"{sorted(unknown)}."
         )
+    for split, size in sizes.items():
+        whole_number(size, f"split_pairs: a number of pairs for {split!r}", least=0)
     out: dict[str, list[Pair]] = {split: [] for split in sizes}
     seen: set[tuple[str, ...]] = set()
     for pair in translation_grammar().sample(generator=generator):
