@@ -238,15 +238,14 @@ def measured(notebook: NotebookNode) -> Iterator[str]:
         printed = "\n".join(map(text_of, cell.outputs))
         if "≈" not in cell.source + printed:
             continue
-        nodes = list(ast.walk(ast.parse(cell.source)))
-        asserts = [node.test for node in nodes if isinstance(node, ast.Assert)]
-        held = {names for test in asserts for names in two_sided(test)}
+        tree = ast.parse(cell.source)
+        nodes = list(ast.walk(tree))
         literals = [node.value for node in nodes if isinstance(node, ast.Constant)]
         n_loose = sum(text.count("≈") for text in literals if isinstance(text, str))
         for string in (node for node in nodes if isinstance(node, ast.JoinedStr)):
             for mark, value in marked(string):
                 n_loose -= mark == "≈"
-                if not variables(value) or variables(value) not in held:
+                if not variables(value) or variables(value) not in held(tree, value):
                     yield (
                         f"{where(cell)}: ≈ {{{ast.unparse(value.value)}}} has no "
                         "assert in its cell that bounds it from both sides"
@@ -262,6 +261,27 @@ def marked(string: ast.JoinedStr) -> Iterator[tuple[str, ast.FormattedValue]]:
         for before, value in pairwise(string.values):
             if isinstance(before, ast.Constant) and (m := MARK.search(before.value)):
                 yield m[0][0], value
+
+
+def held(tree: ast.Module, value: ast.AST) -> set[frozenset[str]]:
+    """What asserts bound from both sides where ``value`` is written.
+
+    A loop sets its names anew in every round: an assert outside sees the last one
+    only and does not count for them.
+    """
+    names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+    scope: ast.AST = tree
+    for loop in ast.walk(tree):
+        if isinstance(loop, ast.For | ast.While) and value in (
+            parts := [*ast.walk(loop)]
+        ):
+            stores = (
+                n for n in parts if isinstance(getattr(n, "ctx", None), ast.Store)
+            )
+            if names & {n.id for n in stores if isinstance(n, ast.Name)}:
+                scope = loop
+    asserts = (n.test for n in ast.walk(scope) if isinstance(n, ast.Assert))
+    return {names for test in asserts for names in two_sided(test)}
 
 
 def template(string: ast.JoinedStr) -> str:

@@ -358,6 +358,10 @@ def test_a_measured_number_without_one(source: str) -> None:
         ('print(f"≈ {a - b:.2f}")', False),
         ('print(f"≈ {a:.2f}, ≈ {b:.2f}")', False),
         ('print(f"≈ {0.8}")', False),
+        ('for n in x:\n    print(f"{n}: ≈ {a:.2f}")', True),
+        ('for name in x:\n    print(f"≈ {gaps[name]:.2f}")', False),
+        ('for c in x:\n    a = f(c)\n    print(f"≈ {a:.2f}")', False),
+        ('for a in x:\n    assert 0 < a < 1\n    print(f"≈ {a:.2f}")', True),
     ],
 )
 def test_each_value_needs_its_own_bound(line: str, held: bool) -> None:
