@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ LONGEST = 200  # characters; search engines show about 160
 GENERATED = {
     "genindex": "Every function and class of the package mattn, from A to Z.",
     "search": "Search the whole book.",
+    "404": "There is no page at this address: search the book, or see its contents.",
 }
 
 
@@ -127,6 +129,12 @@ def add_buttons(
     )
 
 
+def missing_page(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """What a site answers with where it has no page; a folder has no such use."""
+    if app.config.html_baseurl:
+        yield "404", {"title": "No such page"}, "404.html"
+
+
 def write_edition(app: Sphinx, exception: Exception | None) -> None:
     """The notebooks that the buttons open; or one line that there are none."""
     if exception is not None or app.builder.name != "html":
@@ -170,6 +178,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
+    app.connect("html-collect-pages", missing_page)
     app.connect("build-finished", copy_script)
     app.connect("build-finished", write_edition)
     app.connect("build-finished", write_front_door, priority=900)

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -27,6 +28,17 @@ TAGS = re.compile(r"<[^>]+>")
 IMAGE = re.compile(r'<img\b(?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+\.png)"[^>]*?/?>')
 # All icons there are, drawn by a script of 1.5 MB; those in use come as a font too.
 ICONS = re.compile(r'<script src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\s*')
+# The theme opens the source of a page in a tab, where a browser shows it raw.
+SOURCE = re.compile(
+    r'(<a href="[^"]*") target="_blank"(\s+class="[^"]*\bbtn-download-source-button\b)'
+)
+# The button shows more words than this name has; without it, they are its name.
+SEARCH = re.compile(
+    r'(<button class="[^"]*\bsearch-button-field\b[^>]*?) aria-label="[^"]*"'
+)
+RELATIVE = re.compile(
+    r'\b(href|src|action|data-content_root)="(?![a-z]+:|//|#)([^"]*)"'
+)
 # An argument list of several lines: Sphinx writes <dl><dd>…</dd></dl> inside <dt>,
 # a list of definitions of nothing.
 ARGUMENTS = re.compile(
@@ -115,7 +127,16 @@ def finished(text: str, page: Path) -> str:
     text = text.replace('<th class="head"><p></p></th>', '<td class="head"></td>')
     text = ARGUMENTS.sub(arguments, text)
     text = ICONS.sub("", text)
+    text = SOURCE.sub(r"\1 download\2", text)
+    text = SEARCH.sub(r"\1", text)
     return IMAGE.sub(sized(page), text)
+
+
+def absolute(text: str, site: str) -> str:
+    """The page with whole addresses: it is shown under any, in any folder."""
+    return RELATIVE.sub(
+        lambda match: f'{match[1]}="{urljoin(site, html.unescape(match[2]))}"', text
+    )
 
 
 def finish_pages(app: Sphinx, exception: Exception | None) -> None:
@@ -126,5 +147,8 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         if "_static" in page.relative_to(app.outdir).parts:
             continue
         text = page.read_text(encoding="utf-8")
-        if (better := finished(text, page)) != text:
+        better = finished(text, page)
+        if page == Path(app.outdir, "404.html"):
+            better = absolute(better, app.config.html_baseurl)
+        if better != text:
             page.write_text(better, encoding="utf-8")

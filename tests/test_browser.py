@@ -5,6 +5,7 @@ that fails, no error in the console, all formulas set; light and dark; and at
 the width of a phone nothing hangs out of the page.
 """
 
+import contextlib
 import functools
 import threading
 from collections.abc import Iterator
@@ -66,18 +67,25 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
+@contextlib.contextmanager
+def chromium() -> Iterator[object]:
+    """The browser of this machine; without one, the test says so and is skipped."""
     from playwright.sync_api import sync_playwright
 
     if pdf.find_browser() is None:
         pytest.skip("no browser: the pages were not looked at in one; install chromium")
-    if not (BUILT / ".built").is_file():
-        pytest.fail("the book is not built: `make book` first")
     with sync_playwright() as playwright:
         browser = pdf.launch(playwright, QUIET)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if not (BUILT / ".built").is_file():
+        pytest.fail("the book is not built: `make book` first")
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.mark.long

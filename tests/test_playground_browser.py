@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pdf
 import pytest
 import torch
-from test_browser import BUILT, HANGS_OUT, NARROW, QUIET, WIDE
+from test_browser import BUILT, HANGS_OUT, NARROW, WIDE, chromium
 from test_playground import states
 
 from mattn import attention, causal, full, masked_softmax, padding, prefix, window
@@ -36,14 +35,8 @@ GROUND = {"light": ("#222", "#fff"), "dark": ("#ced6dd", "#121212")}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    if pdf.find_browser() is None:
-        pytest.skip("no browser: the playground was not tried in one; install chromium")
-    with sync_playwright() as playwright:
-        browser = pdf.launch(playwright, QUIET)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Play:
