@@ -16,6 +16,11 @@ install_import_hook("mattn", "checker.check")
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from package_only import (  # noqa: E402, F401
+    pytest_addoption,
+    pytest_ignore_collect,
+    pytest_report_header,
+)
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
