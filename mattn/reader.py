@@ -1,0 +1,184 @@
+"""A model that reads a text as it grows: padding, cache, context, and no NaN.
+
+What :mod:`mattn.generation` has in common, whether it draws tokens, keeps
+beams or scores a text that is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mattn.filters import at_least_float32, no_distribution
+from mattn.masks import Mask
+
+__all__ = ["Reader", "device_of", "evaluating"]
+
+
+class Reader:
+    """The tokens so far and what the model has read of them.
+
+    Rows are aligned at their ends. Which columns hold no token of a row is
+    known by their number alone, never by a value in ``tokens``.
+    """
+
+    def __init__(
+        self, model: Any, prompts: list[list[int]], n_tokens: int, *, cached: bool
+    ):
+        _expect(len(prompts) >= 1, "expected at least one prompt; got none.")
+        sizes = [len(prompt) for prompt in prompts]
+        _expect(
+            min(sizes) >= 1,
+            "expected at least one token in every prompt; got an empty one. Begin "
+            "with a start token: a model predicts from something.",
+        )
+        if hasattr(model, "rows_per_source"):
+            model.rows_per_source(len(prompts))
+        config = getattr(model, "config", None)
+        windowed = getattr(config, "window", None) is not None
+        context = getattr(config, "context", None)
+        longest = max(sizes)
+        _expect(
+            context is None or longest <= context,
+            f"expected prompts of at most {context} tokens, the model's context; got "
+            f"{longest}. Cut the prompt to its last {context} tokens.",
+        )
+        self.model, self.cached, self.ring = model, cached, cached and windowed
+        self.capacity = longest + n_tokens
+        if context is not None and not windowed:
+            self.capacity = min(self.capacity, context)
+        if cached:
+            self._check_mask(sizes, n_tokens)
+        rows = [[0] * (longest - len(p)) + p for p in prompts]
+        self._tokens = torch.tensor(rows, device=device_of(model))
+        self._pads = torch.tensor([longest - size for size in sizes])
+        self._first = self._pads  # of each row, the first column that is read
+        self._cache: list | None = None
+        self._n_read = 0
+
+    def tokens_so_far(self) -> Int[Tensor, "B T"]:
+        """As filters take them: −1 before a row's prompt."""
+        columns = torch.arange(self._tokens.shape[1])
+        absent = columns < self._pads[:, None]
+        return self._tokens.masked_fill(absent.to(self._tokens.device), -1)
+
+    @torch.no_grad()
+    def next_logits(self) -> Float[Tensor, "B V"]:
+        """Logits of the token after those so far, in float32 or wider."""
+        width = self._tokens.shape[1]
+        full = width - self._first > self.capacity
+        if full.any():
+            half = width - max(1, self.capacity // 2)
+            self._first = torch.where(full, half, self._first)
+            self._cache, self._n_read = None, 0
+        start = int(self._first.min())
+        window, pads = self._tokens[:, start:], self._first - start
+        given: dict[str, Any] = {}
+        # Without padding the model counts by itself.
+        if pads.any():
+            positions = torch.arange(window.shape[1]) - pads[:, None]
+            given["positions"] = positions[:, self._n_read :].to(window.device)
+        if self.cached:
+            if self._cache is None:
+                options = {"ring": True} if self.ring else {}
+                self._cache = self.model.new_cache(self.capacity, **options)
+            given["cache"] = self._cache
+            window = window[:, self._n_read :]
+            self._n_read += window.shape[1]
+        with evaluating(self.model):
+            logits = self.model(window, **given)[:, -1]
+        _check_logits(logits, width)
+        return at_least_float32(logits)
+
+    def append(self, tokens: Int[Tensor, " B"]) -> None:
+        tokens = tokens.to(self._tokens.device)
+        self._tokens = torch.cat([self._tokens, tokens[:, None]], dim=1)
+
+    def reorder(self, rows: Int[Tensor, " B"]) -> None:
+        """Row i becomes what row ``rows[i]`` was; the cache follows."""
+        self._pads, self._first = self._pads[rows], self._first[rows]
+        rows = rows.to(self._tokens.device)
+        self._tokens = self._tokens[rows]
+        for cache in self._cache or ():
+            cache.reorder(rows)
+
+    def _check_mask(self, sizes: list[int], n_tokens: int) -> None:
+        """What was read once must not depend on what is read later."""
+        rule = getattr(self.model, "mask", None)
+        if not isinstance(rule, Mask):
+            return
+        # Tokens come one by one after a prompt, and after the half that is read
+        # again when the context is full.
+        last = min(max(sizes) + n_tokens - 1, self.capacity)
+        arrivals = [(n, min(n + n_tokens - 1, last)) for n in set(sizes)]
+        if max(sizes) + n_tokens - 1 > self.capacity:
+            arrivals.append((max(1, self.capacity // 2), last))
+        query, key = _sees_what_is_to_come(rule, arrivals) or (None, None)
+        _expect(
+            query is None,
+            "expected a mask that lets no token see one that is still to come, as "
+            f"what is cached is read once; got {rule!r}, by which position {query} "
+            f"sees position {key}. Give cached=False.",
+        )
+
+
+def _sees_what_is_to_come(
+    rule: Mask, arrivals: Iterable[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """A query and a later key that ``rule`` lets it see; ``None``: there is none.
+
+    The keys asked for are start … stop − 1 of each of ``arrivals``; blocks of
+    bounded size are rendered, and only where the rule may let anything be seen.
+    """
+    end = max((stop for _, stop in arrivals), default=0)
+    if rule.n_positions is not None:
+        end = min(end, rule.n_positions)
+    late = torch.zeros(end, dtype=torch.bool)
+    for start, stop in arrivals:
+        late[start:stop] = True
+    first = int(late.float().argmax()) if late.any() else end
+    for i in range(0, end, 256):
+        queries = torch.arange(i, min(i + 256, end))
+        shown = min(end, rule.key_range(i, int(queries[-1]), end)[1])
+        for j in range(max(first, i + 1), shown, 4096):
+            keys = torch.arange(j, min(j + 4096, shown))
+            seen = rule.at(queries, keys) & late[keys] & (keys > queries[:, None])
+            if seen.any():
+                q, k = seen.nonzero()[0, -2:].tolist()
+                return i + q, j + k
+    return None
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Without dropout; afterwards every part is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _check_logits(logits: Float[Tensor, "B V"], n_tokens: int) -> None:
+    wrong = no_distribution(logits)
+    if wrong is not None:
+        raise FloatingPointError(
+            f"the model's logits are {wrong} after {n_tokens} tokens: weights that "
+            "diverged, or an input with NaN."
+        )
+
+
+def device_of(model: Any) -> torch.device:
+    return next(iter(model.parameters())).device
+
+
+def _expect(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
