@@ -342,7 +342,9 @@ button:focus-visible, summary:focus-visible {
   outline: 2px solid var(--query); outline-offset: 2px; }
 .board { display: flex; flex-wrap: wrap; gap: 1.1rem 1.4rem; align-items: flex-start; }
 .map { flex: 0 1 auto; min-width: 0; max-width: 100%; }
-.work { flex: 1 1 16rem; min-width: 0; max-width: 36rem; }
+/* Beside the map only where its table fits, whatever the font; else below it. */
+.work { flex: 1 1 max-content; min-width: 0; max-width: 36rem; }
+.work > p { width: 0; min-width: 100%; }
 .rule { margin-bottom: 0.5rem; }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: 0 0 0.35rem; caption-side: top; }
@@ -881,6 +883,15 @@ details > div { margin-top: 0.7rem; }
       const box = element("div", { className: "scroll" }, made);
       $(".work").replaceChildren(box, out,
         ...notes.map((note) => element("p", { className: "note" }, note)));
+      reach();
+    }
+
+    // What scrolls, on a narrow page, is reached by keyboard.
+    function reach() {
+      for (const box of shadow.querySelectorAll(".scroll")) {
+        if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+        else box.removeAttribute("tabindex");
+      }
     }
 
     function drawDecode(problem, rows, steps) {
@@ -1004,6 +1015,7 @@ details > div { margin-top: 0.7rem; }
     }
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
     new ResizeObserver(fit).observe($(".map"));
+    new ResizeObserver(reach).observe($(".work"));
     window.addEventListener("hashchange", read);
     $("[data-do=copy]").hidden = !addressed;
     // Notebook editors listen for single keys everywhere but here.

@@ -365,6 +365,21 @@ def test_the_worked_row_adds_up(opened) -> None:
     assert numbers == [f"{x:.2f}".replace("-", "−") for x in out]
 
 
+@pytest.mark.parametrize("spaced", ["0", "0.05em", "0.12em"])
+def test_the_worked_row_is_not_cut(opened, spaced: str) -> None:
+    """Also in wide letters; where no room is left, it scrolls by keyboard too."""
+    style = f"<style>body {{ letter-spacing: {spaced} }}</style>"
+    cut = "box => box.scrollWidth > box.clientWidth"
+    play = opened(body=style)
+    for preset in ("causal", "full"):
+        play.find(f"input[value={preset}]").check()
+        assert not play.find(".work .scroll").evaluate(cut)
+    narrow = opened(look=({"width": 240, "height": 844}, "light"), body=style)
+    for box in (play.find(".work .scroll"), narrow.find(".work .scroll")):
+        assert box.evaluate("box => box.tabIndex === 0") == box.evaluate(cut)
+    assert narrow.find(".work .scroll").evaluate(cut)
+
+
 def test_the_audit_names_the_output_that_moved(opened) -> None:
     play = opened()
     play.find("[data-do=audit]").click()
