@@ -109,6 +109,24 @@ def test_ngram_mean_loss_skips_the_start():
     assert abs(model.mean_loss(rows, skip=1).mean + sum(terms) / len(terms)) < 1e-12
 
 
+def test_ngram_of_lists_arrays_and_tensors_is_one_and_so_are_its_edges():
+    rows = torch.randint(4, (6, 8), generator=draw())
+    by_list = NGram(rows.tolist(), 2, 4)
+    for same_rows in (rows, rows.numpy(), list(rows.int())):
+        model = NGram(same_rows, 2, 4)
+        assert model.mean_loss(same_rows) == by_list.mean_loss(rows.tolist())
+    # Rows that `skip` leaves nothing of count nothing, rather than less.
+    ragged = [[0, 1, 2, 3], [1], []]
+    mean, error = by_list.mean_loss(ragged, skip=2)
+    assert mean == by_list.mean_loss(ragged[:1], skip=2).mean
+    assert error < 1e-12  # the only row with tokens has their mean
+    assert by_list.log_probs([]) == []
+    # Nothing was counted: all symbols are alike.
+    assert NGram([], 3, 4).log_probs([2]) == [math.log(1 / 4)]
+    assert NGram([[0, 0]], 1, 1).log_probs([0, 0]) == [0.0, 0.0]
+    assert math.isnan(by_list.mean_loss([[1, 2]]).error)
+
+
 def test_more_context_is_worth_something_and_then_nothing():
     # An order-1 source: a second token helps, a third does not.
     steps = (torch.rand(400, 30, generator=draw()) < 0.2).long() + 1
@@ -126,7 +144,7 @@ def test_exact_match():
     found = exact_match(["a b", "c", "d", "x"], ["a b", "c", "e", "y"])
     assert found.mean == 0.5
     assert abs(found.error - 0.25) < 1e-12
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="1 hypotheses and 2 references"):
         exact_match(["a"], ["a", "b"])
 
 
@@ -134,7 +152,8 @@ def test_repetition():
     assert repetition([1, 2, 3, 4, 5]) == 0.0
     assert repetition([1] * 5) == 0.5
     assert repetition([1, 2] * 50, n=2) > 0.97
-    assert repetition([1, 2]) == 0.0
+    assert repetition([1, 2]) == repetition([]) == 0.0
+    assert repetition(torch.ones(5, dtype=torch.int32)) == 0.5
 
 
 REFERENCES = [
