@@ -22,6 +22,7 @@ __all__ = [
     "token_list",
     "token_lists",
     "token_set",
+    "token_tensor",
     "whole_number",
 ]
 
@@ -94,6 +95,42 @@ def token_set(
     return frozenset(token_list(tokens, what, n_symbols=n_symbols))
 
 
+def token_tensor(
+    tokens: Any, what: str, *, n_axes: int, n_symbols: int | None = None
+) -> Tensor:
+    """Tokens as a tensor of so many axes, in the integer dtype that they have.
+
+    Raises ``ValueError`` for another number of axes, rows of different
+    lengths, floats, bools, and tokens outside 0 … V − 1.
+    """
+    if isinstance(tokens, np.ndarray):
+        tokens = np.array(tokens)  # read-only or reversed ones are no tensors
+    try:
+        out = torch.as_tensor(tokens)
+    except (TypeError, ValueError, RuntimeError):
+        out = None
+    if out is not None and not out.numel():
+        out = out.long()  # an empty list holds no floats
+    is_integer = out is not None and not (
+        out.is_floating_point() or out.is_complex() or out.dtype == torch.bool
+    )
+    if not is_integer or out.ndim != n_axes:
+        raise ValueError(
+            f"{what}: expected tokens of an integer dtype and {n_axes} axes; got "
+            f"{_shown(tokens)}. Encode text first; one sequence as a batch: row[None]."
+        )
+    if not out.numel():
+        return out
+    lowest, highest = (int(bound) for bound in out.long().aminmax())
+    if lowest < 0 or highest >= _end(n_symbols):
+        bound = "and more" if n_symbols is None else f"to {n_symbols - 1}"
+        raise ValueError(
+            f"{what}: expected tokens 0 {bound}; got {lowest} to {highest}. Leave out "
+            "what marks padding."
+        )
+    return out
+
+
 def whole_number(value: Any, what: str, *, least: int) -> int:
     """A size or a count as an ``int`` that is not below ``least``.
 
@@ -101,7 +138,9 @@ def whole_number(value: Any, what: str, *, least: int) -> int:
     """
     number = _integer(value)
     if number is None or number < least:
-        raise ValueError(f"expected {what} >= {least}, an integer; got {value!r}.")
+        raise ValueError(
+            f"expected {what} >= {least}; got {value!r}. A count is an integer."
+        )
     return number
 
 

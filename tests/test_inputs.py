@@ -12,6 +12,7 @@ from mattn.inputs import (
     token_list,
     token_lists,
     token_set,
+    token_tensor,
     whole_number,
 )
 
@@ -125,7 +126,9 @@ def test_whole_numbers(value):
     assert whole_number(value, "n_rows", least=1) == 1
     assert type(whole_number(value, "n_rows", least=1)) is int
     for wrong in (value - 1, 1.0, float("nan"), True, "1", None, [1]):
-        with pytest.raises(ValueError, match=r"n_rows >= 1, an integer; got"):
+        with pytest.raises(
+            ValueError, match=r"n_rows >= 1; got .*A count is an integer"
+        ):
             whole_number(wrong, "n_rows", least=1)
 
 
@@ -135,3 +138,47 @@ def test_a_seed_is_no_generator(seed):
     assert random_source(made, "sample") is made
     with pytest.raises(ValueError, match=r"sample: expected a torch.Generator; got .*"):
         random_source(seed, "sample")
+
+
+STRIDES = {
+    "as it is": lambda row: row,
+    "a list": torch.Tensor.tolist,
+    "int16": torch.Tensor.short,
+    "uint8": lambda row: row.to(torch.uint8),
+    "every other": lambda row: row.repeat_interleave(2)[::2],
+    "reversed twice": lambda row: row.numpy()[::-1].copy()[::-1],
+    "uint16": lambda row: row.numpy().astype(np.uint16),
+    "read only": lambda row: np.frombuffer(row.numpy().tobytes(), dtype=np.int64),
+    "0-d tensors": list,
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", STRIDES)
+def test_a_text_as_a_tensor(kind):
+    row = torch.tensor([3, 0, 10])
+    got = token_tensor(STRIDES[kind](row), "text", n_axes=1, n_symbols=11)
+    assert got.tolist() == [3, 0, 10]
+    with pytest.raises(ValueError, match="text: expected tokens 0 to 9; got 0 to 10"):
+        token_tensor(STRIDES[kind](row), "text", n_axes=1, n_symbols=10)
+    with pytest.raises(ValueError, match="integer dtype and 2 axes; got"):
+        token_tensor(STRIDES[kind](row), "text", n_axes=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["ab", None, 5, [1.0], torch.ones(2).half(), [True], [[1], [1, 2]], ["a"]],
+)
+def test_what_is_no_text_is_refused(wrong):
+    for n_axes in (1, 2):
+        with pytest.raises(ValueError, match="text: expected tokens of an integer dty"):
+            token_tensor(wrong, "text", n_axes=n_axes)
+    with pytest.raises(ValueError, match="expected tokens 0 and more; got -1 to 3"):
+        token_tensor([3, -1], "text", n_axes=1)
+
+
+@pytest.mark.parametrize("empty", [[], np.array([]), torch.tensor([])])
+def test_an_empty_text_holds_integers(empty):
+    got = token_tensor(empty, "text", n_axes=1, n_symbols=3)
+    assert got.shape == (0,)
+    assert got.dtype == torch.long

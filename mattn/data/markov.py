@@ -7,12 +7,19 @@ the future. Used in chapter 5.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mattn.inputs import random_source, token_tensor, whole_number
+
 __all__ = ["MarkovSource"]
+
+_MOST_CONTEXTS = 10_000
 
 
 class MarkovSource:
@@ -38,13 +45,20 @@ class MarkovSource:
         concentration: float = 0.3,
         seed: int = 0,
     ):
-        if n_symbols < 2 or order < 1 or concentration <= 0:
+        self.n_symbols = n_symbols = whole_number(n_symbols, "n_symbols", least=2)
+        self.order = order = whole_number(order, "order", least=1)
+        if not 0 < concentration < math.inf:
             raise ValueError(
-                "MarkovSource: expected n_symbols >= 2, order >= 1, concentration > 0; "
-                f"got {n_symbols}, {order}, {concentration}."
+                "MarkovSource: expected a finite concentration > 0; got "
+                f"{concentration}."
             )
-        self.n_symbols, self.order = n_symbols, order
         n_contexts = n_symbols**order
+        if n_contexts > _MOST_CONTEXTS:
+            raise ValueError(
+                f"MarkovSource: expected n_symbols ** order <= {_MOST_CONTEXTS}, as "
+                "the stationary distribution is solved for exactly; got "
+                f"{n_symbols} ** {order}."
+            )
         rng = np.random.default_rng(seed)
         transition = rng.dirichlet(np.full(n_symbols, concentration), size=n_contexts)
         # Every symbol stays possible, so the chain has one stationary distribution.
@@ -63,10 +77,14 @@ class MarkovSource:
         self, n_sequences: int, length: int, *, generator: torch.Generator
     ) -> Int[Tensor, "N T"]:
         """``n_sequences`` independent sequences of ``length`` tokens."""
-        if length < self.order:
+        whole_number(n_sequences, "n_sequences", least=0)
+        random_source(generator, "sample")
+        if whole_number(length, "length", least=0) < self.order:
             raise ValueError(
                 f"sample: expected length >= order, {self.order}; got {length}."
             )
+        if n_sequences == 0:
+            return torch.zeros(0, length, dtype=torch.long)
         context = torch.multinomial(
             self.stationary, n_sequences, replacement=True, generator=generator
         )
@@ -91,23 +109,20 @@ class MarkovSource:
         t = ``order`` on, more before. Their mean over the positions that a
         loss scores is the floor of that loss.
         """
-        if length < 0:
-            raise ValueError(f"entropies: expected length >= 0; got {length}.")
+        whole_number(length, "length", least=0)
         joint = torch.stack([_entropy(p) for p in self._starts()])  # H(X_0 … X_t)
         first = joint.diff(prepend=joint.new_zeros(1))[:length]
         rest = joint.new_full((length - len(first),), self.entropy_rate)
         return torch.cat([first, rest])
 
-    def log_probs(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T"]:
+    def log_probs(self, tokens: Any) -> Float[Tensor, "N T"]:
         """True log-probability of each token given all before, in nats, float64.
 
-        The sum of a row is the log-probability of the sequence (chain rule).
+        ``tokens`` (N, T); the sum of a row is the log-probability of the
+        sequence (chain rule).
         """
-        if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < self.n_symbols:
-            raise ValueError(
-                f"log_probs: expected tokens 0 to {self.n_symbols - 1}; got "
-                f"{int(tokens.min())} to {int(tokens.max())}."
-            )
+        tokens = token_tensor(tokens, "log_probs", n_axes=2, n_symbols=self.n_symbols)
+        tokens = tokens.long()
         out = torch.empty(tokens.shape, dtype=torch.float64)
         context = torch.zeros(len(tokens), dtype=torch.long)
         starts = self._starts()

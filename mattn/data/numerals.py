@@ -14,7 +14,9 @@ choose one. Used in chapter 8.
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
+
+from mattn.inputs import whole_number
 
 __all__ = [
     "MONTHS",
@@ -52,8 +54,7 @@ _ORDINAL = {
     "eight": "eighth",
     "nine": "ninth",
     "twelve": "twelfth",
-    "twenty": "twentieth",
-    "thirty": "thirtieth",
+    **{ten: ten.removesuffix("y") + "ieth" for ten in _TENS},
 }
 
 
@@ -62,7 +63,7 @@ def english_number(n: int) -> list[str]:
 
     Hyphens are left out: 23 is ["twenty", "three"].
     """
-    _check(n)
+    n = _checked(n)
     if n < 20:
         return [_SMALL[n]]
     if n < 100:
@@ -82,15 +83,18 @@ def numbers_in_english() -> dict[tuple[str, ...], int]:
 
 
 def english_ordinal(n: int) -> list[str]:
-    """1 … 99 as an ordinal: 23 is ["twenty", "third"]."""
+    """0 … 99,999 as an ordinal: 23 is ["twenty", "third"], 40 ["fortieth"]."""
     *first, last = english_number(n)
     return [*first, _ORDINAL.get(last, last + "th")]
 
 
 def english_year(n: int) -> list[str]:
     """A year in two halves: 1984 is "nineteen eighty four"."""
-    if n % 100 < 10:
-        raise ValueError(f"expected a year that ends in 10 to 99; got {n}.")
+    n = _checked(n)
+    if not 100 <= n <= 9999 or n % 100 < 10:
+        raise ValueError(
+            f"expected a year from 110 to 9999 that ends in 10 to 99; got {n}."
+        )
     return english_number(n // 100) + english_number(n % 100)
 
 
@@ -100,7 +104,9 @@ def chinese_number(n: int, *, before: Literal["", "measure"] = "") -> str:
     >>> chinese_number(20_305), chinese_number(2, before="measure")
     ('两万零三百零五', '两')
     """
-    _check(n)
+    n = _checked(n)
+    if before not in ("", "measure"):
+        raise ValueError(f'expected before="" or "measure"; got {before!r}.')
     if n == 2 and before == "measure":
         return "两"
     if n < 10:
@@ -124,6 +130,8 @@ def chinese_number(n: int, *, before: Literal["", "measure"] = "") -> str:
     return out
 
 
-def _check(n: int) -> None:
-    if not 0 <= n <= LARGEST:
-        raise ValueError(f"expected a number from 0 to {LARGEST:,}; got {n:,}.")
+def _checked(n: Any) -> int:
+    number = whole_number(n, f"a number of at most {LARGEST:,} and", least=0)
+    if number > LARGEST:
+        raise ValueError(f"expected a number from 0 to {LARGEST:,}; got {number:,}.")
+    return number

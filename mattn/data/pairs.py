@@ -6,13 +6,16 @@ unknown. Used in chapter 8.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mattn.data.tokens import padded
+from mattn.inputs import random_source, token_list, whole_number
 from mattn.optional import needed
 
 __all__ = [
@@ -37,6 +40,13 @@ class Words:
     """One token for each word, in the order in which a list first names it."""
 
     def __init__(self, words: Iterable[str]):
+        words = _texts(words, "Words")
+        special = sorted(set(words) & set(SPECIAL))
+        if special:
+            raise ValueError(
+                f"Words: expected words other than {SPECIAL}, which every vocabulary "
+                f"has; got {special}."
+            )
         self.symbols = [*SPECIAL, *dict.fromkeys(words)]
         self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
 
@@ -45,19 +55,19 @@ class Words:
 
     def encode(self, words: Sequence[str], *, mark_unknown: bool = False) -> list[int]:
         """Token numbers; an unknown word is an error that names it, or is marked."""
-        if isinstance(words, str):
-            raise ValueError("Words.encode: expected a list of words; got one string.")
-        unknown = [w for w in words if w not in self._index or w in SPECIAL]
+        words = _texts(words, "Words.encode")
+        unknown = {w for w in words if w not in self._index or w in SPECIAL}
         if unknown and not mark_unknown:
             raise ValueError(
-                f"expected known words; got {unknown[:5]}. Use words of the "
+                f"expected known words; got {sorted(unknown)[:5]}. Use words of the "
                 "vocabulary, or mark_unknown=True."
             )
         return [UNKNOWN if w in unknown else self._index[w] for w in words]
 
-    def decode(self, tokens: Iterable[int]) -> list[str]:
+    def decode(self, tokens: Any) -> list[str]:
         """The words up to the end token; padding and start are left out."""
-        return [self.symbols[t] for t in _until_end(tokens) if t not in (PAD, START)]
+        numbers = _until_end(tokens, len(self))
+        return [self.symbols[t] for t in numbers if t not in (PAD, START)]
 
 
 class BytePairs:
@@ -69,6 +79,8 @@ class BytePairs:
     """
 
     def __init__(self, texts: Iterable[str], n_symbols: int):
+        texts = _texts(texts, "BytePairs")
+        whole_number(n_symbols, "n_symbols", least=len(SPECIAL) + 1)
         library = needed("tokenizers", "text", "BytePairs")
         self._tokenizer = library.Tokenizer(library.models.BPE(unk_token=SPECIAL[3]))
         self._tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
@@ -87,17 +99,17 @@ class BytePairs:
         return self._tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        if not text.strip():
-            raise ValueError("expected a sentence; got an empty one.")
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"expected a sentence with words; got {text!r}.")
         return self._tokenizer.encode(" ".join(text.split())).ids
 
-    def decode(self, tokens: Iterable[int]) -> str:
+    def decode(self, tokens: Any) -> str:
         """The text up to the end token."""
-        return self._tokenizer.decode(_until_end(tokens)).strip()
+        return self._tokenizer.decode(_until_end(tokens, len(self))).strip()
 
 
 def pair_batches(
-    pairs: Sequence[Pair], *, n_tokens: int, generator: torch.Generator
+    pairs: Iterable[Pair], *, n_tokens: int, generator: torch.Generator
 ) -> Iterator[tuple[Int[Tensor, "B T"], Int[Tensor, "B U"], Int[Tensor, " B"]]]:
     """Batches without end of (source, target, source lengths), as models take them.
 
@@ -106,9 +118,16 @@ def pair_batches(
     ``n_tokens`` on either side, unless one pair alone is longer. Each pass
     over the pairs draws the batches and their order anew.
     """
+    pairs = [_pair(i, pair) for i, pair in enumerate(pairs)]
     if not pairs or any(len(source) == 0 for source, _ in pairs):
         raise ValueError("pair_batches: expected pairs with at least one source token.")
+    whole_number(n_tokens, "n_tokens", least=1)
+    random_source(generator, "pair_batches")
     sizes = torch.tensor([[len(s), len(t) + 2] for s, t in pairs]).double()
+    return _batches(pairs, sizes, n_tokens, generator)
+
+
+def _batches(pairs, sizes, n_tokens, generator):
     while True:
         # A little noise lets every pair meet others than in the pass before.
         noise = torch.rand(len(pairs), generator=generator, dtype=torch.float64)
@@ -128,10 +147,29 @@ def pair_batches(
             yield source, target, lengths
 
 
-def _until_end(tokens: Iterable[int]) -> list[int]:
-    out = []
-    for token in tokens:
-        if int(token) == END:
-            break
-        out.append(int(token))
-    return out
+def _pair(i: int, pair: Any) -> tuple[list[int], list[int]]:
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(
+            f"pair_batches: expected pairs (source, target); got {pair!r} as pair {i}."
+        )
+    what = f"pair_batches: pair {i}"
+    source, target = (token_list(side, what) for side in pair)
+    if PAD in source or PAD in target:
+        raise ValueError(
+            f"{what}: expected no padding, token {PAD}, in a sentence; got "
+            f"{(source, target)}. Batches are padded here."
+        )
+    return source, target
+
+
+def _until_end(tokens: Any, n_symbols: int) -> list[int]:
+    numbers = token_list(tokens, "decode", n_symbols=n_symbols)
+    return list(itertools.takewhile(lambda number: number != END, numbers))
+
+
+def _texts(texts: Any, what: str) -> list[str]:
+    """A list of strings; one string would be read letter by letter."""
+    listed = [] if isinstance(texts, str) else list(texts)
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in listed):
+        raise ValueError(f"{what}: expected a list of str; got {texts!r:.60}.")
+    return listed
