@@ -30,14 +30,18 @@ help: ## show this list
 # Always whole: a page that is not read again hides its warnings. Built aside, then
 # swapped: a build that breaks off leaves the old book standing. The stamp is as old
 # as the beginning of the build, for a page may be changed meanwhile, and lists what
-# the book is made of, for a page that goes away leaves nothing that is newer.
+# the book is made of, for a page that goes away leaves nothing that is newer. At its
+# end Jupyter Book names the place aside, so only what it said before is shown.
 # $(1) is where the book is to stand, $(2) what else Jupyter Book is told.
 define build
 	@rm -rf _build/next
 	@mkdir -p _build/next $(dir $(1))
 	@printf '%s\n' '$(MADE_OF)' > _build/next/.built
-	$(PY) .venv/bin/jupyter-book build . -W -n --keep-going --all -q \
-		--path-output _build/next $(2)
+	@echo "Building the book: a minute or two."
+	@$(PY) .venv/bin/jupyter-book build . -W -n --keep-going --all -q \
+		--path-output _build/next $(2) > _build/next/said || \
+		{ cat _build/next/said; exit 1; }
+	@sed '1,/^Output Path/d; /====/,$$d; /^ *$$/d' _build/next/said
 	@mv _build/next/.built _build/next/_build/html/.built
 	@if [ -e $(1) ]; then mv $(1) _build/next/old; fi
 	@mv _build/next/_build/html $(1)
