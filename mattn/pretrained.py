@@ -9,12 +9,16 @@ Used in chapters 6 and 7.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mattn.files import listed, stored_tensors
+from mattn.inputs import whole_number
 from mattn.models import Config, Decoder
+from mattn.optional import needed
 from mattn.rotary import RopeScaling
 
 __all__ = ["fetch_pretrained", "load_pretrained"]
@@ -40,6 +44,26 @@ _OUTSIDE = {
 }
 _TYPES = ("llama", "mistral", "qwen3")
 
+# Fields by which models of the family differ from the decoder, each with the
+# values that make no difference.
+_NEUTRAL: dict[str, tuple] = {
+    name: values
+    for values, names in (
+        (("silu", "swish"), "hidden_act"),
+        (("silu", "swish", None), "hidden_activation"),
+        ((False, None), "attention_bias mlp_bias use_qk_norm qk_layernorm"),
+        ((False, None), "rope_interleaved alibi parallel_attn attn_temperature_tuning"),
+        ((1, None), "partial_rotary_factor rotary_pct logits_scaling logit_scale"),
+        ((1, None), "embedding_multiplier scale_emb residual_multiplier"),
+        ((None,), "attention_multiplier query_pre_attn_scalar scale_depth"),
+        ((None,), "final_logit_softcapping attn_logit_softcapping clip_qkv"),
+        ((None,), "dim_model_base attention_chunk_size rope_local_base_freq"),
+        ((None,), "quantization_config"),
+        ((None, []), "no_rope_layers no_rope_layer_interval"),
+    )
+    for name in names.split()
+}
+
 SMOLLM2_REVISION = "93efa2f097d58c2a74874c7e644dbc9b0cee75a2"
 SMOLLM2_URL = "https://huggingface.co/HuggingFaceTB/SmolLM2-135M/resolve/"
 SMOLLM2_SHA256 = {
@@ -60,14 +84,16 @@ def load_pretrained(
 
     ``folder`` holds ``config.json`` of model type llama, mistral or qwen3
     and ``model.safetensors``, or shards with ``model.safetensors.index.json``.
-    A field of the configuration that the decoder has no equal for raises
-    ``ValueError`` and is named; so are missing, extra and ill-shaped tensors.
+    ``ValueError`` names what does not fit: a field that :func:`read_config`
+    refuses; a file that is missing, cut off or no such file; a tensor that is
+    missing, extra, ill-shaped or not of floating point.
     """
+    if not dtype.is_floating_point:
+        raise ValueError(
+            f"load_pretrained: expected a floating-point dtype; got {dtype}."
+        )
     folder = Path(folder)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"load_pretrained: expected a file config.json in {folder}.")
-    config = read_config(json.loads(path.read_text(encoding="utf-8")))
+    config = read_config(_read_json(folder / "config.json"))
     with torch.device("meta"):  # no memory and no time for weights to be replaced
         model = Decoder(config)
     expected = {_name(name): name for name in model.state_dict()}
@@ -78,20 +104,31 @@ def load_pretrained(
 
 
 def read_config(fields: dict) -> Config:
-    """The fields of a ``config.json`` as a :class:`~mattn.models.Config`."""
+    """The fields of a ``config.json`` as a :class:`~mattn.models.Config`.
+
+    Raises ``ValueError`` where a field that it knows says what the decoder does
+    not compute: model type, activation, biases, windows of some layers only,
+    scalings of rotary positions, and what is known of other models of the family
+    (soft caps, multipliers, partial or no rotation, …). Fields that it does not
+    know are not read; the names and shapes of the tensors are a second check.
+    """
     kind = fields.get("model_type")
-    _supported("model_type", kind, _TYPES, fields)
-    _supported("hidden_act", fields.get("hidden_act", "silu"), ("silu", "swish"))
-    for name in ("attention_bias", "mlp_bias", "rope_interleaved"):
-        _supported(name, fields.get(name, False), (False, None))
-    _supported("quantization_config", fields.get("quantization_config"), (None,))
+    _supported("model_type", kind, _TYPES)
+    for name, neutral in _NEUTRAL.items():
+        _supported(name, fields.get(name, neutral[0]), neutral)
     # Mistral and Qwen 3 have defaults of their own, which config.json states.
     if kind == "mistral":
         _required(fields, "num_key_value_heads", "sliding_window")
     if kind == "qwen3":
         _required(fields, "num_key_value_heads", "head_dim")
-    _required(fields, "vocab_size", "hidden_size", "num_hidden_layers")
-    _required(fields, "num_attention_heads", "intermediate_size")
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers")
+    sizes += ("num_attention_heads", "intermediate_size")
+    _required(fields, *sizes)
+    for name in sizes:
+        whole_number(fields[name], f"config.json: {name}", least=1)
+    _positive("rms_norm_eps", fields.get("rms_norm_eps", 1e-6))
+    head = fields.get("head_dim") or fields["hidden_size"] // fields[sizes[3]]
+    _supported("rotary_dim", fields.get("rotary_dim"), (head, None))
     theta, scaling = _rope(fields)
     return Config(
         n_symbols=fields["vocab_size"],
@@ -106,7 +143,7 @@ def read_config(fields: dict) -> Config:
         rope_theta=theta,
         rope_scaling=scaling,
         qk_norm=kind == "qwen3",
-        tied=fields.get("tie_word_embeddings", False),
+        tied=bool(fields.get("tie_word_embeddings")),
         norm_eps=fields.get("rms_norm_eps", 1e-6),
     )
 
@@ -121,12 +158,7 @@ def fetch_pretrained(cache: str | Path | None = None) -> Path:
     tokenizers. ``cache`` is where files are kept, by default the user's
     cache folder. Needs a network the first time.
     """
-    try:
-        import pooch
-    except ImportError:
-        raise ImportError(
-            "fetch_pretrained needs the package pooch: pip install pooch"
-        ) from None
+    pooch = needed("pooch", "pretrained", "fetch_pretrained")
     folder = Path(pooch.os_cache("mattn") if cache is None else cache)
     folder = folder / f"SmolLM2-135M-{SMOLLM2_REVISION[:8]}"
     files = pooch.create(
@@ -139,7 +171,7 @@ def fetch_pretrained(cache: str | Path | None = None) -> Path:
     return folder
 
 
-def _supported(name: str, value: object, known: tuple, fields: dict | None = None):
+def _supported(name: str, value: object, known: tuple) -> None:
     if value not in known:
         expected = " or ".join(json.dumps(k) for k in known if k is not None) or "null"
         raise ValueError(
@@ -154,18 +186,33 @@ def _required(fields: dict, *names: str) -> None:
             raise ValueError(f"config.json: expected a field {name}; found none.")
 
 
+def _positive(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(
+            f"config.json: {name} = {json.dumps(value)} is not supported; expected a "
+            "finite number > 0."
+        )
+
+
 def _window(fields: dict) -> int | None:
-    window = fields.get("sliding_window")
+    window, kinds = fields.get("sliding_window"), fields.get("layer_types")
     if fields["model_type"] == "llama":
         _supported("sliding_window", window, (None,))
     elif fields["model_type"] == "qwen3" and not fields.get("use_sliding_window"):
         window = None
-    elif fields["model_type"] == "qwen3":
+    elif fields["model_type"] == "qwen3" and kinds:  # they decide
+        window = None if kinds[0] == "full_attention" else window
+    elif fields["model_type"] == "qwen3" and window is not None:
         # Layers before this one see everything; ours are all alike.
         _supported("max_window_layers", fields.get("max_window_layers"), (0,))
     kind = "full_attention" if window is None else "sliding_attention"
-    for layer in fields.get("layer_types") or ():
+    for layer in kinds or ():
         _supported("layer_types", layer, (kind,))
+    if kinds and len(kinds) != fields["num_hidden_layers"]:
+        raise ValueError(
+            f"config.json: expected layer_types of num_hidden_layers = "
+            f"{fields['num_hidden_layers']} layers; got {len(kinds)}."
+        )
     return window
 
 
@@ -175,9 +222,9 @@ def _rope(fields: dict) -> tuple[float, RopeScaling | None]:
     name = "rope_scaling" if newer is None else "rope_parameters"
     rope = dict(fields.get(name) or {})
     theta = rope.get("rope_theta", fields.get("rope_theta", 10_000.0))
-    for place, values in (("", fields), (f"{name}.", rope)):
-        partial = values.get("partial_rotary_factor", 1.0)
-        _supported(f"{place}partial_rotary_factor", partial, (1.0, None))
+    _positive("rope_theta", theta)  # null would be no rotation, or a default
+    partial = rope.get("partial_rotary_factor")
+    _supported(f"{name}.partial_rotary_factor", partial, (1, None))
     kind = rope.get("rope_type", rope.get("type", "default"))
     _supported(f"{name}.rope_type", kind, ("default", "linear", "llama3"))
     if kind == "default":
@@ -196,26 +243,51 @@ def _rope(fields: dict) -> tuple[float, RopeScaling | None]:
     )
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def _read_json(path: Path) -> dict:
     try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise ImportError(
-            "load_pretrained needs the package safetensors: pip install safetensors"
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"load_pretrained: expected a file {path.name} in {path.parent}; found "
+            "none. Give the folder that holds a checkpoint."
         ) from None
+    except ValueError as error:  # no JSON, or not even text
+        raise ValueError(
+            f"load_pretrained: expected {path} to be a file of JSON; got {error}. Is "
+            "it cut off, or the pointer of Git LFS (`git lfs pull`)?"
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"load_pretrained: expected fields with names in {path}; got "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors: of one file, or of each file those that the index says it has."""
     index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
+    names_in: dict[str, list[str] | None] = {"model.safetensors": None}
     if index.is_file():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(shards.values()))
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        if not (folder / name).is_file():
+        shards = _read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
             raise ValueError(
-                f"load_pretrained: expected the weights in {folder / name}; found "
-                "none. Weights in another format than safetensors are not read."
+                f"load_pretrained: expected a weight_map, tensor → file, in {index}; "
+                f"got {json.dumps(shards)}."
             )
-        tensors |= load_file(folder / name)
+        names_in = {}
+        for name, file in shards.items():
+            if not isinstance(file, str) or Path(file).name != file:
+                raise ValueError(
+                    f"load_pretrained: expected names of files in {folder}; got "
+                    f"{json.dumps(file)} for {name} in {index.name}."
+                )
+            names_in.setdefault(file, []).append(name)
+    tensors: dict[str, Tensor] = {}
+    for file, names in names_in.items():
+        tensors |= stored_tensors(
+            folder / file, extra="pretrained", by="load_pretrained", names=names
+        )[0]
     return tensors
 
 
@@ -247,18 +319,18 @@ def _checked(
     if missing or extra:
         raise ValueError(
             f"load_pretrained: expected {len(expected)} tensors, as config.json has "
-            f"it; missing: {_listed(missing)}; extra: {_listed(extra)}."
+            f"it; missing: {listed(missing)}; extra: {listed(extra)}."
         )
     for name, parameter in model.state_dict().items():
-        got = tensors[_name(name)].shape
+        got, dtype = tensors[_name(name)].shape, tensors[_name(name)].dtype
+        if not dtype.is_floating_point:
+            raise ValueError(
+                f"load_pretrained: expected {_name(name)} of floating point; got "
+                f"{dtype}. Quantised weights are not read."
+            )
         if got != parameter.shape:
             raise ValueError(
                 f"load_pretrained: expected {_name(name)} of shape "
                 f"{tuple(parameter.shape)}, as config.json has it; got {tuple(got)}."
             )
     return tensors
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:4]) or "none"
-    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -48,6 +48,15 @@ SHAPES = {
     "window": ("mistral", {"sliding_window": 5, "num_key_value_heads": 2}),
     "no window": ("mistral", {"sliding_window": None}),
     "normed heads": ("qwen3", {"head_dim": 8, "tie_word_embeddings": True}),
+    "layers that decide": (
+        "qwen3",  # where max_window_layers, 28 by default, would leave none
+        {
+            "head_dim": 8,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention"] * 3,
+        },
+    ),
 }
 
 
@@ -246,7 +255,7 @@ def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch, package
     make(tmp_path)
     for name in (package, f"{package}.torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=f"pip install {package}"):
+    with pytest.raises(ImportError, match=rf"needs {package}: .*mattn\[pretrained\]"):
         fetch_pretrained(tmp_path) if package == "pooch" else load_pretrained(tmp_path)
 
 
