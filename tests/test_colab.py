@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,10 +14,11 @@ import editions
 import nbformat
 import pytest
 from editions import Edition, Repository, colab
-from lone import Machine, clone, commit
+from lone import Machine, canonical, clone, closure, commit
 from nbclient.exceptions import CellExecutionError
 from notebooks import to_text
 from stored_state import ROOT
+from test_package import CALLS, complaints, names_the_extra
 
 pytestmark = [
     pytest.mark.long,
@@ -94,6 +94,10 @@ def test_runs_to_the_end_and_leaves_torch_alone(runs, name: str) -> None:
     assert "jaxtyping" in after
     assert before.items() <= after.items(), "a version was changed"
     assert {"numpy", "torch", "matplotlib"} <= before.keys()
+    # The extras of the notebook are enough, and nothing else was installed.
+    needs = editions.needs(nbformat.read(ROOT / name, as_version=4))
+    new = {canonical(package) for package in after.keys() - before.keys()}
+    assert new <= {"mattn"} | closure(needs).keys()
 
 
 def broken(machine: Machine, name: str, sound: str, planted: str) -> tuple[Path, str]:
@@ -124,21 +128,35 @@ def test_planted_break_is_seen(
         machine.run(notebook, repository, ADDRESS)
 
 
-def test_every_data_file_is_in_the_wheel(machine: Machine, tmp_path: Path) -> None:
+def test_the_wheel_brings_what_it_declares_and_an_extra_the_rest(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Beside PyTorch alone; then with the extra for notebooks."""
     repository = tmp_path / "repository"
     clone(ROOT, repository)
-    pip = [machine.fresh("wheel") / "bin" / "python", "-m", "pip", "wheel", "--quiet"]
-    subprocess.run(
-        [*pip, "--no-deps", "--wheel-dir", tmp_path / "out", repository],
-        check=True,
-        env=machine.environment(repository, ADDRESS),
-    )
+    venv = machine.fresh("wheel")
+    python = venv / "bin" / "python"
+    environment = machine.environment(repository, ADDRESS)
+
+    def pip(*what: str | Path) -> None:
+        run = [python, "-m", "pip", "--quiet", *what]
+        subprocess.run(run, check=True, env=environment, cwd=tmp_path)
+
+    before = machine.versions(venv)
+    pip("wheel", "--no-deps", "--wheel-dir", "out", repository)
     (wheel,) = (tmp_path / "out").glob("mattn-*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
-    ours = subprocess.run(
-        ["git", "-C", repository, "ls-files", "mattn"], capture_output=True, text=True
-    )
-    assert set(ours.stdout.split()) <= packed
+    pip("install", wheel)
+    pip("check")
+    new = machine.versions(venv).keys() - before.keys()
+    assert {"mattn", "jaxtyping", "tqdm"} <= new
+    absent = {name for name, (package, _, _) in CALLS.items() if package != "triton"}
+    said = complaints(python, tmp_path, set(), **environment)
+    assert {name for name in absent if names_the_extra(said, name)} == absent, said
+    pip("install", f"{wheel}[chapters]")
+    pip("check")
+    modules = {name for extra in editions.USES for name in editions.declared()[extra]}
+    program = f"import {', '.join(sorted(modules))}"
+    subprocess.run([python, "-c", program], check=True, env=environment, cwd=tmp_path)
 
 
 def test_gpu_pages_are_notebooks() -> None:

@@ -183,27 +183,38 @@ def test_every_package_that_may_be_absent_is_asked_for_by_name():
     assert {package for package, _, _ in CALLS.values()} == OPTIONAL
 
 
-def test_what_is_absent_is_an_error_that_names_its_extra(tmp_path):
+def complaints(python: Path, folder: Path, blocked: set[str], **environment: str):
+    """What ``CALLS`` raise in a Python, by name; some packages are not found."""
     program = WITHOUT.format(
-        packages=sorted(OPTIONAL),
-        folder=str(tmp_path),
+        packages=sorted(blocked),
+        folder=str(folder),
         llama=LLAMA,
         calls=[(name, call) for name, (_, _, call) in CALLS.items()],
     )
-    kept = {k: v for k, v in os.environ.items() if k != "MATTN_DATA"}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [python, "-c", program],
         capture_output=True,
         text=True,
         check=False,
-        env=kept | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
+        cwd=folder,
+        env=environment | {"HOME": str(folder), "XDG_CACHE_HOME": str(folder)},
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    for name, (package, extra, _) in CALLS.items():
-        assert package in declared()[extra]
-        line = f'needs {package}: python -m pip install "mattn[{extra}]"'
-        assert said[name].startswith(f"ImportError: {name} {line}")
+    return json.loads(done.stdout)
+
+
+def names_the_extra(said: dict[str, str], name: str) -> bool:
+    package, extra, _ = CALLS[name]
+    assert package in declared()[extra]
+    line = f'needs {package}: python -m pip install "mattn[{extra}]"'
+    return said[name].startswith(f"ImportError: {name} {line}")
+
+
+def test_what_is_absent_is_an_error_that_names_its_extra(tmp_path):
+    kept = {k: v for k, v in os.environ.items() if k != "MATTN_DATA"}
+    kept["PYTHONPATH"] = str(ROOT)
+    said = complaints(Path(sys.executable), tmp_path, OPTIONAL, **kept)
+    assert [name for name in CALLS if not names_the_extra(said, name)] == [], said
 
 
 def test_a_package_that_is_there_and_broken_says_what_it_says(tmp_path, monkeypatch):
