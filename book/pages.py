@@ -134,9 +134,7 @@ def finished(text: str, page: Path) -> str:
 
 def absolute(text: str, site: str) -> str:
     """The page with whole addresses: it is shown under any, in any folder."""
-    return RELATIVE.sub(
-        lambda match: f'{match[1]}="{urljoin(site, html.unescape(match[2]))}"', text
-    )
+    return RELATIVE.sub(lambda match: f'{match[1]}="{urljoin(site, match[2])}"', text)
 
 
 def finish_pages(app: Sphinx, exception: Exception | None) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from pages import PREVIEW, finished, open_graph, set_site, size_of
+from pages import PREVIEW, absolute, finished, open_graph, set_site, size_of
 from stored_state import ROOT
 from test_browser import NARROW, TYPESET, WIDE, browser, server  # noqa: F401
 
@@ -239,6 +239,41 @@ def test_an_alias_of_numpy_is_no_broken_reference(name: str) -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     ignored = config["sphinx"]["config"]["nitpick_ignore_regex"]
     assert any(re.fullmatch(pattern, name) for _, pattern in ignored)
+
+
+def test_a_button_has_the_name_that_it_shows() -> None:
+    """What is drawn without words keeps the name it was given."""
+    button = '<button class="btn {} search-button__button"{} data-x="y">'
+    named = ' aria-label="Search"'
+    field = finished(button.format("search-button-field", named), Path("p.html"))
+    assert field == button.format("search-button-field", "")
+    icon = button.format("search-button", named)
+    assert finished(icon, Path("p.html")) == icon
+
+
+def test_the_source_of_a_page_is_downloaded() -> None:
+    link = '<a href="a.ipynb"{}\n   class="btn btn-download-source-button x">'
+    text = finished(link.format(' target="_blank"'), Path("p.html"))
+    assert text == link.format(" download")
+    other = (
+        '<a href="https://a.example" target="_blank"\n   class="btn btn-colab-button">'
+    )
+    assert finished(other, Path("p.html")) == other
+
+
+def test_addresses_are_made_whole_under_the_site() -> None:
+    site = "https://a.example/book/"
+    text = (
+        '<html data-content_root="./"><a href="chapters/b.html#c">, <a href="#d">, '
+        '<a href="https://e.example/">, <a href="//f.example/">, <img src="_i/g.png">, '
+        '<a href="mailto:h@i.example">, <form action="j.html?k&amp;l">'
+    )
+    assert absolute(text, site) == (
+        f'<html data-content_root="{site}"><a href="{site}chapters/b.html#c">, '
+        '<a href="#d">, <a href="https://e.example/">, <a href="//f.example/">, '
+        f'<img src="{site}_i/g.png">, <a href="mailto:h@i.example">, '
+        f'<form action="{site}j.html?k&amp;l">'
+    )
 
 
 def test_images_are_given_their_size(tmp_path: Path) -> None:
