@@ -155,6 +155,14 @@ def test_pythons_are_those_of_the_package() -> None:
     assert f'requires-python = ">=3.{bound("oldest")}"' in declared
 
 
+def test_the_readme_says_the_same_size_and_time() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for name in ("small", "large"):
+        assert f"{bound(name) / 1000:.1f} GB" in readme
+    assert "2 to 10 minutes" in readme
+    assert 'minutes="2 to 10 minutes"' in SETUP.read_text(encoding="utf-8")
+
+
 def pins(name: str) -> dict[str, str]:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line and not line.startswith(("#", "-c "))]
