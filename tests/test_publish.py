@@ -12,6 +12,7 @@ import pytest
 import yaml
 from publish import assemble
 from stored_state import ROOT
+from test_setup import bound
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONS = {
@@ -85,12 +86,49 @@ def test_what_workflows_call_exists() -> None:
             assert set(line.split()) <= targets
         for file in re.findall(r"\b(?:book|tests|chapters)/\w+\.(?:py|ipynb)", text):
             assert (ROOT / file).is_file(), file
-    test = yaml.safe_load((WORKFLOWS[0].parent / "test.yml").read_text())
-    assert test["jobs"]["linux"]["strategy"]["matrix"]["python"] == [
-        "3.11",
-        "3.12",
-        "3.13",
-    ]
+
+
+def jobs(stem: str) -> dict:
+    path = WORKFLOWS[0].parent / f"{stem}.yml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+
+
+def test_every_python_that_is_taken_is_tried() -> None:
+    linux = jobs("test")["linux"]
+    taken = [f"3.{n}" for n in range(bound("oldest"), bound("newest") + 1)]
+    assert linux["strategy"]["matrix"]["python"] == taken
+    # What may fail is the newest Python, and the newest of everything.
+    assert "'3.14'" in linux["continue-on-error"]
+    lenient = {
+        name
+        for stem in (path.stem for path in WORKFLOWS)
+        for name, job in jobs(stem).items()
+        if "continue-on-error" in job
+    }
+    assert lenient == {"linux", "newest"}
+
+
+def test_the_package_alone_is_tried_with_its_oldest_and_newest_libraries() -> None:
+    job = jobs("test")["package"]
+    tried = {
+        row["resolution"]: row["python"] for row in job["strategy"]["matrix"]["include"]
+    }
+    assert tried == {"lowest-direct": "3.11", "highest": "3.13"}
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    # Which they are, pyproject.toml alone says.
+    assert not re.search(r"(torch|numpy|matplotlib|jaxtyping|tqdm)\b *[=<>~]", commands)
+
+
+def test_one_command_tests_the_package_everywhere() -> None:
+    systems = {"macos-latest", "windows-latest", "ubuntu-24.04-arm"}
+    elsewhere = jobs("test")["elsewhere"]
+    assert set(elsewhere["strategy"]["matrix"]["system"]) == systems
+    for job in (elsewhere, jobs("test")["package"], jobs("weekly")["wheel"]):
+        runs = [
+            step["run"] for step in job["steps"] if "pytest -" in step.get("run", "")
+        ]
+        assert len(runs) == 1
+        assert re.fullmatch(r"(python -m |alone/bin/)pytest --package", runs[0])
 
 
 def book(folder: Path, words: str, edition: str | None) -> Path:
