@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import archive
 import pdf
 import pytest
 from bs4 import BeautifulSoup
+from chinese_font import CHINESE
 from stored_state import ROOT
 from test_browser import browser  # noqa: F401
 
@@ -102,6 +104,74 @@ def test_every_figure_is_printed(printed) -> None:
     )
     # An image that two pages show is stored once, and counted on each.
     assert sum(len(page.images) for page in printed.pages) >= figures > 20
+
+
+def glyphs(page: object) -> Iterator[int]:
+    """The glyphs that a page draws, from fonts that number them in two bytes.
+
+    The text layer has the right characters even where a box is drawn for each:
+    glyph 0 is what a font has for a character that it lacks.
+    """
+    fonts = page["/Resources"]["/Font"]
+    font = None
+    for operands, operator in page.get_contents().operations:
+        if operator == b"Tf":
+            font = fonts[operands[0]]
+        if operator in (b"Tj", b"TJ") and font["/Subtype"] == "/Type0":
+            for part in operands[0] if operator == b"TJ" else operands:
+                if isinstance(part, (str, bytes)):
+                    raw = getattr(part, "original_bytes", part)
+                    yield from (code for (code,) in struct.iter_unpack(">H", raw))
+
+
+def test_every_chinese_character_is_drawn(printed, texts) -> None:
+    chinese = [
+        p for p, t in zip(printed.pages, texts, strict=True) if CHINESE.search(t)
+    ]
+    assert len(chinese) > 10
+    for page in chinese:
+        assert 0 not in set(glyphs(page)), page.page_number + 1
+    names = {
+        str(font.get_object()["/BaseFont"])
+        for page in chinese
+        for font in page["/Resources"]["/Font"].values()
+        if "/BaseFont" in font.get_object()
+    }
+    assert any("NotoSansSC" in name for name in names)
+
+
+def test_a_character_that_no_font_has_is_seen(browser, tmp_path: Path) -> None:  # noqa: F811
+    from pypdf import PdfReader
+
+    drawn = []
+    for character in ("a", "\U0010fffd"):
+        page = browser.new_page()
+        page.set_content(f"<p>{character}</p>")
+        page.pdf(path=str(tmp_path / "one.pdf"))
+        page.close()
+        drawn.append(0 in set(glyphs(PdfReader(tmp_path / "one.pdf").pages[0])))
+    assert drawn == [False, True]
+
+
+def test_no_page_ends_with_a_term_and_not_what_it_means(printed, texts) -> None:
+    name = "chapters-glossary"
+    begins = page_of(printed, name)
+    others = {page_of(printed, e.slug) for e in pdf.contents() if e.page}
+    ends = min(page for page in others if page > begins)
+    page = BeautifulSoup((BUILT / "chapters/glossary.html").read_bytes(), "lxml")
+    for link in page.select("article dt a.headerlink"):
+        link.decompose()
+    terms = {squeezed(term.get_text()) for term in page.select("article dt")}
+    assert len(terms) > 50
+    for text in texts[begins:ends]:
+        lines = [squeezed(line) for line in text.splitlines() if line.strip()]
+        assert lines[-1].isdigit(), "the number of the page"
+        assert lines[-2] not in terms
+
+
+def page_of(printed: object, name: str) -> int:
+    place = printed.named_destinations[f"/{name}"]
+    return printed.get_destination_page_number(place)
 
 
 def test_outline_has_the_chapters(printed) -> None:
