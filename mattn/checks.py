@@ -31,7 +31,8 @@ def same(
 
     ``atol`` is the largest difference allowed, by default that of
     :data:`TOLERANCE` for the less precise of the two dtypes, and 0 for
-    integers and booleans. NaN equals nothing, −∞ equals −∞.
+    integers and booleans. NaN equals nothing, −∞ equals −∞. ``ValueError`` for
+    an ``atol`` that is no number of 0 and more.
 
     >>> same(torch.tensor([1.0, 2.0]), [1.0, 2.5])
     Traceback (most recent call last):
@@ -43,9 +44,18 @@ def same(
         raise AssertionError(f"shapes differ: {tuple(a.shape)} and {tuple(b.shape)}")
     if atol is None:
         atol = max(_tolerance(a), _tolerance(b))
-    a, b = a.detach().double(), b.detach().double()
-    # ∞ − ∞ is NaN: equal entries differ by 0, whatever they are.
-    difference = torch.where(a == b, 0.0, (a - b).abs())
+    if not atol >= 0:
+        raise ValueError(f"same: expected atol >= 0; got {atol}. 0 asks for equality.")
+    a, b = a.detach().cpu(), b.detach().cpu()  # not every device has float64
+    if _is_exact(a) and _is_exact(b):
+        # Integers beyond 2⁵³ may be equal in float64 and are not: they differ by 1.
+        equal, a, b = a.long() == b.long(), a.double(), b.double()
+        difference = torch.where(equal, 0.0, (a - b).abs().clamp(min=1))
+    else:
+        wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
+        a, b = a.to(wide), b.to(wide)
+        # ∞ − ∞ is NaN: equal entries differ by 0, whatever they are.
+        difference = torch.where(a == b, 0.0, (a - b).abs())
     wrong = ~(difference <= atol)
     if wrong.any():
         worst = difference.masked_fill(difference.isnan(), torch.inf).argmax()
@@ -68,10 +78,11 @@ def influence(
 
     Changes input position ``j`` and looks which outputs of ``function``
     differ at all, exact comparison, over ``n_tries`` changes. ``x`` is one
-    sequence: features ``(T, C)``, which get noise, or integer tokens
-    ``(T,)``, each replaced by another below ``n_symbols``.
+    sequence: finite features ``(T, C)``, which get noise of their size, or
+    integer tokens ``(T,)``, each replaced by another below ``n_symbols``.
 
     A ``True`` is a proof; a ``False`` says that no try showed a difference.
+    Raises ``ValueError`` for input of which nothing could be changed.
 
     >>> influence(lambda x: x.cumsum(0), torch.randn(3, 2))
     tensor([[ True, False, False],
@@ -84,26 +95,44 @@ def influence(
             f"influence: expected n_symbols >= 2 for integer tokens; got {n_symbols}. "
             "It is the size of the vocabulary."
         )
+    if n_tries < 1:
+        raise ValueError(
+            f"influence: expected n_tries >= 1; got {n_tries}. Without a try nothing "
+            "is known."
+        )
+    if not tokens and not x.isfinite().all():
+        raise ValueError(
+            "influence: expected finite features; got NaN or ∞, which noise does not "
+            "change. Give other input."
+        )
     if generator is None:
         generator = torch.Generator(device=x.device).manual_seed(0)
     with torch.no_grad():
-        before = function(x)
+        # Copies: the function may write into its input, or return one buffer always.
+        before = function(x.clone()).clone()
+        if before.ndim == 0:
+            raise ValueError(
+                "influence: expected an output for each position, (To, …); got a "
+                "scalar. Give what comes before it is summed."
+            )
         reached = torch.zeros(len(before), len(x), dtype=torch.bool)
         for j in range(len(x)):
             for _ in range(n_tries):
                 changed = x.clone()
                 if tokens:
-                    step = torch.randint(1, n_symbols, (), generator=generator)
+                    step = torch.randint(
+                        1, n_symbols, (), generator=generator, device=x.device
+                    )
                     changed[j] = (x[j] + step) % n_symbols
                 else:
                     noise = torch.randn(
                         x[j].shape, generator=generator, dtype=x.dtype, device=x.device
                     )
-                    changed[j] = x[j] + noise
+                    changed[j] = x[j] + noise * x[j].abs().clamp(min=1)
                 after = function(changed)
                 # NaN differs from itself: equal means equal or both NaN.
                 equal = (after == before) | (after.isnan() & before.isnan())
-                reached[:, j] |= ~equal[..., None].flatten(1).all(dim=1)
+                reached[:, j] |= ~equal[..., None].flatten(1).all(dim=1).cpu()
     return reached
 
 
@@ -113,8 +142,15 @@ def sensitivity(
     """How strongly: entry (i, j) is the largest ``|∂ output i / ∂ input j|``.
 
     The absolute maximum over features, by automatic differentiation; never
-    a signed sum, which can cancel to zero.
+    a signed sum, which can cancel to zero. ``ValueError`` for an ``x`` that is
+    no sequence of features.
     """
+    if x.ndim != 2 or x.numel() == 0 or not x.is_floating_point():
+        raise ValueError(
+            "sensitivity: expected floating-point features (T, C), T and C >= 1; got "
+            f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}. Take one row of "
+            "a batch, and the embeddings of tokens."
+        )
     jacobian = torch.autograd.functional.jacobian(function, x)  # (To, …, T, C)
     n_out = jacobian.shape[0]
     by_input = jacobian.abs().amax(dim=-1).reshape(n_out, -1, len(x))
@@ -125,7 +161,11 @@ def _tensor(value: Tensor | ArrayLike) -> Tensor:
     return value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
 
 
+def _is_exact(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
 def _tolerance(tensor: Tensor) -> float:
-    if not tensor.dtype.is_floating_point:
+    if _is_exact(tensor):
         return 0.0
-    return TOLERANCE.get(tensor.dtype, 1e-3)
+    return TOLERANCE.get(tensor.real.dtype, 1e-3)

@@ -16,10 +16,26 @@ __all__ = ["recorded", "start"]
 def start(seed: int, *, n_threads: int = 1) -> torch.Generator:
     """Seed every source of randomness, fix threads and print options.
 
+    Seeds Python, NumPy and torch; sets the threads of torch, its default dtype
+    to float32, and how torch and NumPy print. Nothing else in the package
+    changes any of this, and importing it does not.
+
     Returns a generator with the same seed, for the functions that take one.
     One thread by default: with more, sums are taken in another order, and
-    on a busy machine the threads wait for each other.
+    on a busy machine the threads wait for each other. ``ValueError``, before
+    anything is changed, for a seed that NumPy does not take.
     """
+    for name, value, least, most in (
+        ("seed", seed, 0, 2**32 - 1),
+        ("n_threads", n_threads, 1, 2**31 - 1),
+    ):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not least <= value <= most:
+            raise ValueError(
+                f"start: expected {name} to be an integer from {least} to {most}; "
+                f"got {value!r}."
+            )
+    seed, n_threads = int(seed), int(n_threads)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

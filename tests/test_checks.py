@@ -169,3 +169,71 @@ def test_sensitivity_by_hand():
 
     out = sensitivity(f, torch.tensor([[2.0], [5.0]]))
     same(out, torch.tensor([[4.0, 0.0], [15.0, 6.0]]))
+
+
+# --- edges ----------------------------------------------------------------------------
+
+BIG = 2**53
+
+
+def test_integers_beyond_float64_are_compared_as_integers():
+    same(torch.tensor([BIG + 1]), [BIG + 1])
+    with pytest.raises(AssertionError, match=r"differ by 1 at \(0,\)"):
+        same(torch.tensor([BIG]), [BIG + 1])
+    with pytest.raises(AssertionError, match="differ"):
+        same(torch.tensor([2**62]), [-(2**62)])
+    same(torch.tensor([BIG]), [BIG + 1], atol=1)
+
+
+def test_complex_numbers_are_compared_as_such():
+    z = torch.tensor([1 + 2j])
+    same(z, [1 + 2j])
+    with pytest.raises(AssertionError, match="differ by 1"):
+        same(z, [1 + 3j])
+
+
+@pytest.mark.parametrize("atol", [-1e-9, float("nan")])
+def test_a_tolerance_is_no_less_than_0(atol):
+    with pytest.raises(ValueError, match="atol >= 0; got"):
+        same(ONE, ONE, atol=atol)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e10, 1e30])
+def test_influence_changes_features_of_every_size(scale):
+    x = scale * torch.randn(3, 2)
+    assert torch.equal(influence(lambda x: x, x), torch.eye(3).bool())
+    x = x.double().t().contiguous().t()  # other strides
+    assert torch.equal(influence(lambda x: x, x), torch.eye(3).bool())
+
+
+def test_influence_sees_through_a_function_that_keeps_one_buffer():
+    buffer = torch.empty(3, 2)
+    assert torch.equal(influence(buffer.copy_, torch.randn(3, 2)), torch.eye(3).bool())
+
+
+def test_influence_gives_the_function_a_copy():
+    x = torch.randn(3, 2)
+    before = x.clone()
+    assert torch.equal(influence(lambda x: x.mul_(2), x), torch.eye(3).bool())
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_influence_refuses_what_noise_does_not_change(bad):
+    x = torch.tensor([[1.0], [bad]])
+    with pytest.raises(ValueError, match="finite features; got NaN or ∞"):
+        influence(lambda x: x, x)
+
+
+def test_influence_without_a_try_or_an_output_for_each_position_is_refused():
+    with pytest.raises(ValueError, match="n_tries >= 1; got 0"):
+        influence(lambda x: x, ONE, n_tries=0)
+    with pytest.raises(ValueError, match=r"for each position.*got a scalar"):
+        influence(torch.sum, ONE)
+    assert influence(lambda x: x, ONE[:0]).shape == (0, 0)
+    assert influence(lambda x: ONE, ONE[:0]).shape == (2, 0)
+
+
+def test_sensitivity_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"features \(T, C\), T and C >= 1"):
+        sensitivity(lambda x: x, ONE[:0])

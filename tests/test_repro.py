@@ -1,7 +1,10 @@
 """start(seed), recorded(name): the same numbers every time."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,70 @@ def test_threads_dtype_and_print_options():
     assert str(np.array([1 / 3, 1e-4])) == "[0.333 0.   ]"
     start(0, n_threads=2)
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, None, 1.0, True, "0"])
+def test_a_seed_that_numpy_does_not_take_changes_nothing(seed):
+    start(7)
+    first = draws()
+    start(7)
+    with pytest.raises((ValueError, TypeError), match="seed"):  # TypeError: the hook
+        start(seed)
+    assert draws() == first
+
+
+@pytest.mark.parametrize("n_threads", [0, -2])
+def test_there_is_a_thread(n_threads):
+    with pytest.raises(ValueError, match=f"n_threads .* from 1 .*got {n_threads}"):
+        start(0, n_threads=n_threads)
+
+
+def test_the_largest_seed_is_one():
+    start(2**32 - 1)
+    first = draws()
+    start(2**32 - 1)
+    assert draws() == first
+
+
+def test_importing_any_module_leaves_the_users_settings_as_they_were():
+    program = """
+import os, pkgutil, random, sys, warnings
+import numpy, torch
+torch.set_num_threads(2)
+torch.set_default_dtype(torch.float64)
+torch.set_printoptions(precision=7)
+numpy.set_printoptions(precision=6)
+def state():
+    return {
+        "environment": dict(os.environ),
+        "python": random.getstate(),
+        "numpy": numpy.random.get_state()[1].tolist(),
+        "torch": torch.get_rng_state().tolist(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "dtype": torch.get_default_dtype(),
+        "printed": (str(torch.tensor([1 / 3])), str(numpy.array([1 / 3]))),
+        "working folder": os.getcwd(),
+    }
+before = state()
+import mattn
+names = [m.name for m in pkgutil.walk_packages(mattn.__path__, "mattn.")]
+names = [name for name in names if not name.endswith("pytest_plugin")]
+for name in names:
+    __import__(name)
+    assert (after := state()) == before, (
+        name, [key for key in before if before[key] != after[key]]
+    )
+print(len(names))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MATTN_PROGRESS": "1"},
+    )
+    assert not done.returncode, done.stderr
+    assert int(done.stdout) > 20
 
 
 def test_a_record_is_the_file_of_that_name():
