@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mattn import softmax
-from mattn.cache import KVCache
+from mattn.cache import AllOrNothing, KVCache, check_positions
 from mattn.masks import Causal, Full, Mask, default_positions, full
 
 __all__ = [
@@ -45,9 +45,13 @@ def attention(
     ``mask`` is a rule, or a boolean tensor with ``True`` = may attend, or
     ``None``: everything may be seen. Row ``b`` of a rule that tells the rows
     of a batch apart is for ``q[b]``. A row in which nothing may be seen has
-    weights, output and gradients of exactly 0.
+    weights, output and gradients of exactly 0. Half precision is computed in
+    float32, where scores above 65,504 are no ∞, and rounded at the end.
 
-    Raises ``ValueError`` for a mask that is not boolean or does not fit.
+    Raises ``ValueError`` for a mask that is not boolean or does not fit. A tensor
+    has two axes, ``(Tq, Tk)``, or as many as the scores: with heads, one mask for
+    each row of the batch is ``mask[:, None]``, one of its keys, (B, Tk),
+    ``mask[:, None, None]``.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> from mattn import causal
@@ -59,9 +63,15 @@ def attention(
     Derived in chapters 1 and 3.
     """
     _check_sizes(q, k, v)
-    scores = q @ k.mT / math.sqrt(q.shape[-1])  # (…, Tq, Tk)
-    weights = softmax.masked_softmax(scores, _allowed(mask, q, k))
-    return weights @ v, weights
+    weights = softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k))
+    out = weights @ v.to(weights.dtype)
+    return out.to(q.dtype), weights.to(q.dtype)
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    """QKᵀ/√D, (…, Tq, Tk), divided before the product, which is the larger."""
+    precise = torch.promote_types(q.dtype, torch.float32)
+    return q.to(precise) / math.sqrt(q.shape[-1]) @ k.to(precise).mT
 
 
 def blockwise_attention(
@@ -80,8 +90,8 @@ def blockwise_attention(
     ``skip=False``, to measure what that saves). The backward pass computes
     each block of rows again instead of keeping it. Derived in chapter 4.
     """
-    if block < 1:
-        raise ValueError(f"blockwise_attention: expected block >= 1; got {block}.")
+    if not hasattr(block, "__index__") or block < 1:
+        raise ValueError(f"blockwise_attention: expected block >= 1; got {block!r}.")
     _check_sizes(q, k, v)
     # The mask is checked once, not block by block: of a rule, one row suffices.
     _allowed(mask, q[..., :1, :] if isinstance(mask, Mask) else q, k)
@@ -119,11 +129,9 @@ def _attend_rows(
     Tk = k.shape[-2]
     q_positions, k_positions = default_positions(Tq, Tk, device=q.device)
     q_positions = q_positions[start : start + block]
-    # A product over no keys: zeros that gradients of exactly 0 flow back from,
-    # also when every block is skipped.
-    weighted = q @ k[..., :0, :].mT @ v[..., :0, :]
-    column = weighted.new_zeros(*weighted.shape[:-1], 1)
-    seen = softmax.Partial(column - torch.inf, column, weighted)
+    # Begun with no keys: zeros that gradients of exactly 0 flow back from, also
+    # when every block is skipped.
+    seen = softmax.partial(_scores(q, k[..., :0, :]), v[..., :0, :])
     lo, hi = 0, Tk
     if skip and isinstance(mask, Mask):
         first = Tk - Tq + start
@@ -134,14 +142,14 @@ def _attend_rows(
         allowed = None
         if isinstance(mask, Mask):
             allowed = mask._render(q_positions, k_positions[keys])
-            allowed = _align_rows(allowed, weighted.ndim - 2)
+            allowed = _align_rows(allowed, q.ndim - 2)
         elif mask is not None:
             whole = mask.expand(*mask.shape[:-2], Tq, Tk)
             allowed = whole[..., start : start + block, keys]
         if skip and allowed is not None and not allowed.any():
             continue
-        scores = q @ k_blocks[j].mT / math.sqrt(q.shape[-1])
-        seen = softmax.merge(seen, softmax.partial(scores, v_blocks[j], allowed))
+        part = softmax.partial(_scores(q, k_blocks[j]), v_blocks[j], allowed)
+        seen = softmax.merge(seen, part)
     return softmax.finish(seen).to(q.dtype)
 
 
@@ -159,6 +167,9 @@ def fused_attention(
     at a time, with the keys that these may see: a window of w keys costs
     T·w, not T². ``H`` query heads may share ``Hkv`` key heads when ``Hkv``
     divides ``H`` (Ainslie et al. 2023, arXiv:2305.13245).
+
+    Keys and values have to be finite, hidden ones too: where a NaN is hidden the
+    kernels do not agree on whom it reaches.
     """
     _check_sizes(q, k, v, grouped=True)
     Tq, Tk = q.shape[-2], k.shape[-2]
@@ -167,7 +178,7 @@ def fused_attention(
     if isinstance(mask, Causal) and Tq in (1, Tk):  # is_causal is top-left aligned
         return _sdpa(q, k, v, is_causal=Tq > 1)
     a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
-    if not a_rule or not Tq * Tk:
+    if not a_rule or not q.numel() or not Tk:
         return _sdpa(q, k, v, _allowed(mask, q, k))
     mask._check_length(Tk)
     # Small chunks leave out more keys; a GPU needs large ones to be busy.
@@ -183,7 +194,7 @@ def fused_attention(
     groups = itertools.groupby(ranges, key=ranges.get)
     firsts = {next(starts): keys for keys, starts in groups}
     rows, keys = list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
-    b = torch.arange(mask.batch or 1, device=q.device).view(-1, 1, 1, 1)
+    b = mask._rows(3, q.device)
     outs = []
     q_parts, k_parts, v_parts = _parts(q, rows), _parts(k, keys), _parts(v, keys)
     q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]
@@ -206,8 +217,10 @@ def _sdpa(
 ) -> Tensor:
     """PyTorch's kernel, with the rule for empty rows."""
     grouped = q.shape[1] != k.shape[1]
-    if not q.shape[-2] * k.shape[-2]:  # no query, or every row empty
-        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    if not q.numel() or not k.shape[-2]:  # no query, or every row empty
+        if grouped:
+            group = q.shape[1] // k.shape[1]
+            k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
         return q @ k.mT @ v  # zeros; the fused kernels do not agree on it
     sdpa = functools.partial(
         F.scaled_dot_product_attention, q, k, v, is_causal=is_causal, enable_gqa=grouped
@@ -317,25 +330,37 @@ class MultiHeadAttention(nn.Module):
 
         With a ``cache``, ``x`` holds the new tokens only and the cache the
         rest; a cached ``context`` is read once and not again. ``positions``
-        are those of ``x``, ``(Tq,)`` or ``(B, Tq)``, negative where a row is
-        padded; by default they follow what the cache holds.
+        are those of ``x``, ``(Tq,)`` or ``(B, Tq)``, growing along a row and
+        negative where it is padded; by default they follow what the cache holds.
+        A call that raises leaves the cache as it was.
         """
+        check_features("x", x, self.query.in_features)
+        if context is not None:
+            check_features("context", context, self.query.in_features)
+        with AllOrNothing([cache]):
+            return self._forward(x, mask, context, cache, positions)
+
+    def _forward(self, x, mask, context, cache, positions) -> Tensor:
         q = self.query_norm(split_heads(self.query(x), self.n_heads))  # (B, H, Tq, D)
         if context is not None:
             k, v = self._context(context, cache)
             return self._merge(q, k, v, mask)
         k = self.key_norm(split_heads(self.key(x), self.n_kv_heads))  # (B, Hkv, Tq, D)
         v = split_heads(self.value(x), self.n_kv_heads)
-        default = positions is None
-        if default:
-            start = cache.length if cache is not None else 0
-            positions = torch.arange(start, start + x.shape[1], device=x.device)
+        counted = positions is None and (cache is None or cache.counted)
+        given = positions
+        if given is not None:
+            check_positions(given, len(x), x.shape[1])
+        elif cache is not None:
+            positions = cache.following(x.shape[1], x.device)
+        else:
+            positions = torch.arange(x.shape[1], device=x.device)
         if self.rotate is not None:
             q, k = self.rotate(q, positions), self.rotate(k, positions)
         k_positions = positions
         if cache is not None:
-            k, v, k_positions = cache.extend(k, v, positions)
-        if isinstance(mask, Tensor) or (default and (cache is None or not cache.ring)):
+            k, v, k_positions = cache.extend(k, v, given)
+        if isinstance(mask, Tensor) or (counted and (cache is None or not cache.ring)):
             return self._merge(q, k, v, mask)  # the default positions of a rule
         rule = full if mask is None else mask
         return self._merge(q, k, v, _align_rows(rule.at(positions, k_positions), 2))
@@ -346,7 +371,7 @@ class MultiHeadAttention(nn.Module):
         k = self.key_norm(split_heads(self.key(context), self.n_kv_heads))
         v = split_heads(self.value(context), self.n_kv_heads)
         if cache is not None:
-            cache.extend(k, v, torch.arange(k.shape[2], device=k.device))
+            cache.extend(k, v)
         return k, v
 
     def _merge(self, q: Tensor, k: Tensor, v: Tensor, mask) -> Tensor:
@@ -408,6 +433,15 @@ def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             layer._record = before[name]
 
 
+def check_features(name: str, x: Tensor, n_features: int) -> None:
+    """Refuse what is not ``(B, T, n_features)``."""
+    if x.ndim != 3 or x.shape[-1] != n_features:
+        raise ValueError(
+            f"expected {name} (B, T, {n_features}), a row of features for each token; "
+            f"got {tuple(x.shape)}."
+        )
+
+
 def _check_sizes(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool = False) -> None:
     batch = q.shape[:-2]
     if grouped:  # (B, H): each key head serves the same number of query heads
@@ -415,13 +449,13 @@ def _check_sizes(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool = False) -> N
             q.ndim == k.ndim == v.ndim == 4
             and k.shape[:2] == v.shape[:2]
             and q.shape[0] == k.shape[0]
-            and q.shape[1] % max(k.shape[1], 1) == 0
+            and q.shape[1] % (k.shape[1] or q.shape[1] + 1) == 0
         )
     else:
         fits = min(q.ndim, k.ndim, v.ndim) >= 2 and all(
             _broadcasts(t.shape[:-2], batch) for t in (k, v)
         )
-    if not fits or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+    if not fits or not 0 < q.shape[-1] == k.shape[-1] or k.shape[-2] != v.shape[-2]:
         sizes = ("B, H", "B, Hkv") if grouped else ("…", "…")
         raise ValueError(
             "expected q ({0}, Tq, D), k ({1}, Tk, D), v ({1}, Tk, Dv); ".format(*sizes)
@@ -452,16 +486,18 @@ def _allowed(mask: Mask | Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
             f"of shape {expected}; got {_describe(allowed)}. An additive mask becomes "
             "boolean by `mask == 0`; one of 0 and 1 by `mask == 1`, if 1 means keep."
         )
-    if not _broadcasts(allowed.shape, (*batch, Tq, Tk)):
+    if allowed.ndim < 2 or not softmax.broadcasts(allowed, (*batch, Tq, Tk)):
         raise ValueError(
             f"mask must be bool (True = may attend) of shape {expected}, to fit q "
-            f"{tuple(q.shape)} and k {tuple(k.shape)}; got {_describe(allowed)}. "
-            "A mask for each row of a batch with heads has shape (B, 1, Tq, Tk)."
+            f"{tuple(q.shape)} and k {tuple(k.shape)}; got {_describe(allowed)}. It "
+            "has two axes, or as many as the scores: for each row of a batch with "
+            "heads (B, 1, Tq, Tk), mask[:, None]."
         )
     return allowed
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether keys of this batch serve queries of that one."""
     return len(shape) <= len(to) and all(
         n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False)
     )

@@ -60,7 +60,8 @@ class Mask:
         """The rule itself, on broadcastable index tensors.
 
         ``b`` is the row of the batch, ``q`` and ``k`` are positions; the
-        result is boolean, ``True`` = may attend.
+        result is boolean, ``True`` = may attend. Only a rule that declares
+        :attr:`batch` may look at ``b``.
         """
         raise NotImplementedError
 
@@ -77,12 +78,14 @@ class Mask:
 
     @property
     def batch(self) -> int | None:
-        """Rows of the batch that the rule tells apart; ``None``: it tells none."""
+        """Rows of the batch that the rule tells apart; ``None``: it tells none,
+        and is not told them.
+        """
         return None
 
     @property
     def n_positions(self) -> int | None:
-        """Positions that the rule speaks of; ``None``: of any number."""
+        """Positions 0 … n − 1 that the rule speaks of; ``None``: of any number."""
         return None
 
     def at(
@@ -95,17 +98,21 @@ class Mask:
         >>> causal.at(torch.tensor([2]), torch.tensor([4, 1, 2, -1]))
         tensor([[False,  True,  True, False]])
         """
-        if self.n_positions is not None:
-            last = max(
-                (int(p.max()) for p in (q_positions, k_positions) if p.numel()),
-                default=-1,
-            )
-            if last >= self.n_positions:
-                raise ValueError(
-                    f"{self!r}: expected positions below {self.n_positions}; "
-                    f"got {last}. Give an id for every token, later ones included."
-                )
-        return self._render(q_positions, k_positions) & (k_positions >= 0)[..., None, :]
+        q, k = self._checked(q_positions, k_positions)
+        return self._render(q, k) & (k >= 0)[..., None, :]
+
+    def pairs(
+        self,
+        q_positions: Int[Tensor, "*#batch T"],
+        k_positions: Int[Tensor, "*#batch T"],
+    ) -> Bool[Tensor, "*rows T"]:
+        """Of each query whether it may see *its* key: the two, position by position.
+
+        >>> causal.pairs(torch.tensor([2, 2, 2]), torch.tensor([4, 1, -1]))
+        tensor([False,  True, False])
+        """
+        q, k = self._checked(q_positions, k_positions)
+        return self._render(q, k, grid=False) & (k >= 0)
 
     def matrix(
         self,
@@ -116,6 +123,10 @@ class Mask:
     ) -> Bool[Tensor, "*rows Tq Tk"]:
         """The boolean matrix, ``True`` = may attend: ``(Tq, Tk)``, or
         ``(B, Tq, Tk)`` for a rule that tells the rows of a batch apart.
+
+        Attention takes the matrix in place of the rule: as it is for q
+        ``(B, Tq, D)``; for q ``(B, H, Tq, D)`` one by row has to say that it is
+        for all heads, ``rule.matrix(Tq, Tk)[:, None]``.
 
         >>> causal.matrix(2, 3)
         tensor([[ True,  True, False],
@@ -154,29 +165,52 @@ class Mask:
         return mask_mod
 
     def _check_length(self, n_keys: int) -> None:
-        if self.n_positions not in (None, n_keys):
+        if self.n_positions is not None and self.n_positions < n_keys:
             raise ValueError(
                 f"{self!r}: expected one id for each of {n_keys} key positions; "
                 f"got {self.n_positions} ids. Give an id for every token, "
                 "cached ones included."
             )
 
-    def _render(self, q: Tensor, k: Tensor) -> Tensor:
-        q, k = q[..., :, None], k[..., None, :]  # (…, Tq, 1), (…, 1, Tk)
-        b = torch.zeros(1, dtype=torch.long, device=q.device)
-        if self.batch is not None:
-            b = torch.arange(self.batch, device=q.device)[:, None, None]
+    def _rows(self, n_axes: int, device: torch.device | str | None) -> Tensor:
+        """The rows of the batch, before ``n_axes`` others, as the rule is told them."""
+        if self.batch is None:
+            return torch.zeros(1, dtype=torch.long).as_subclass(_Untold)
+        return torch.arange(self.batch, device=device).view(-1, *[1] * n_axes)
+
+    def _checked(self, *given: Tensor) -> list[Tensor]:
+        """Positions of tokens that the rule speaks of, as integers of 64 bits."""
+        for positions in given:
+            if not _is_integer(positions):
+                raise ValueError(
+                    f"{self!r}: expected positions of an integer dtype; got "
+                    f"{_name(positions)}. Positions count tokens: torch.arange(T)."
+                )
+        if self.n_positions is not None:
+            last = max((int(p.max()) for p in given if p.numel()), default=-1)
+            if last >= self.n_positions:
+                raise ValueError(
+                    f"{self!r}: expected positions below {self.n_positions}; "
+                    f"got {last}. Give an id for every token, later ones included."
+                )
+        return [positions.long() for positions in given]  # unsigned, −1 is large
+
+    def _render(self, q: Tensor, k: Tensor, *, grid: bool = True) -> Tensor:
+        shapes, n_axes = (tuple(q.shape), tuple(k.shape)), 1
+        if grid:
+            q, k, n_axes = q[..., :, None], k[..., None, :], 2  # (…, Tq, 1), (…, 1, Tk)
+        b = self._rows(n_axes, q.device)
         try:
-            rows = torch.broadcast_shapes(b.shape[:-2], q.shape[:-2], k.shape[:-2])
+            own = () if self.batch is None else (self.batch,)
+            shape = torch.broadcast_shapes((*own, *[1] * n_axes), q.shape, k.shape)
         except RuntimeError:
             expected = "one batch" if self.batch is None else f"{self.batch} rows"
-            got_k = (*k.shape[:-2], k.shape[-1])
             raise ValueError(
                 f"{self!r}: expected positions (T,) or (B, T) for {expected}; got "
-                f"query positions {tuple(q.shape[:-1])} and key positions {got_k}. "
+                f"query positions {shapes[0]} and key positions {shapes[1]}. "
                 "Build rule and positions from the same batch."
             ) from None
-        return self.allowed(b, q, k).expand(*rows, q.shape[-2], k.shape[-1])
+        return self.allowed(b, q, k).expand(shape)
 
     def __and__(self, other: Mask) -> Mask:
         return And(self, _rule(other))
@@ -186,6 +220,21 @@ class Mask:
 
     def __invert__(self) -> Mask:
         return Not(self)
+
+
+class _Untold(Tensor):
+    """What a rule that declares no batch is given for its row: not to be read.
+
+    Row 0 would do for every row, silently.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        raise ValueError(
+            "expected a rule that looks at its row of the batch to say how many there "
+            "are; got one whose `batch` is None. Give the rule a `batch`, the number "
+            "of rows."
+        )
 
 
 # eq=False: rules hold tensors, so a rule is equal to itself and nothing else.
@@ -265,9 +314,9 @@ class Documents(Mask):
         if self.n_positions == 0:
             return (q == k) & False  # an empty grid: there is no id to look up
         ids = self.ids.to(q.device)
-        b = b if self.batched else b * 0
+        row = b if self.batched else 0
         # A query before position 0 (Tq > Tk) is in no document.
-        same = ids[b, q.clamp(min=0)] == ids[b, k.clamp(min=0)]
+        same = ids[row, q.clamp(min=0)] == ids[row, k.clamp(min=0)]
         return same & (q >= 0) & (k >= 0)
 
     def key_range(self, first: int, last: int, n_keys: int) -> tuple[int, int]:
@@ -406,19 +455,36 @@ def window(w: int) -> Mask:
             [ True,  True, False],
             [False,  True,  True]])
     """
-    if w < 1:
+    if not _is_count(w, least=1):
         raise ValueError(
-            f"window: expected w >= 1 keys, the query's own included; got {w}. "
+            f"window: expected w >= 1 keys, the query's own included; got {w!r}. "
             "window(1) shows a query its own key alone."
         )
     return Window(w)
 
 
+def within(mask: Mask, w: int) -> Mask:
+    """``mask & window(w)``, for a mask that hides the far future by itself.
+
+    A window hides what is far *behind* alone. With ``full`` it would leave all
+    that comes later to be seen, so that is an error.
+    """
+    rule = mask & window(w)
+    last = (2**31 if mask.n_positions is None else mask.n_positions) - 1
+    ends = torch.tensor([[0], [last]], device="cpu")  # also for a model on "meta"
+    if last > 0 and mask.at(*ends).any():
+        raise ValueError(
+            f"expected a mask that hides the far future, as window({w}) hides the far "
+            f"past alone; got {mask!r}. Give a causal mask, or no window."
+        )
+    return rule
+
+
 def prefix(n: int) -> Mask:
     """The first ``n`` keys; ``causal | prefix(n)`` is a prefix language model."""
-    if n < 0:
+    if not _is_count(n, least=0):
         raise ValueError(
-            f"prefix: expected n >= 0 keys; got {n}. prefix(0) shows nothing."
+            f"prefix: expected n >= 0 keys; got {n!r}. prefix(0) shows nothing."
         )
     return Prefix(n)
 
@@ -427,20 +493,21 @@ def documents(ids: Int[Tensor, "*batch T"] | Sequence) -> Mask:
     """Keys of the query's own document, for sequences packed into one row.
 
     ``ids`` holds a document number for each absolute position: ``(T,)``, or
-    ``(B, T)`` when rows of the batch are packed differently.
+    ``(B, T)`` when rows of the batch are packed differently. There may be more
+    ids than keys, for tokens yet to come, but not fewer.
 
     >>> documents([0, 0, 1]).matrix(3)
     tensor([[ True,  True, False],
             [ True,  True, False],
             [False, False,  True]])
     """
-    ids = torch.as_tensor(ids)
-    if ids.dtype.is_floating_point or ids.dtype == torch.bool or ids.ndim not in (1, 2):
+    ids = _integers(ids)
+    if not _is_integer(ids) or ids.ndim not in (1, 2):
         raise ValueError(
             "documents: expected integer ids of shape (T,) or (B, T); "
             f"got {_name(ids)}. Number the documents 0, 1, 2, …"
         )
-    return Documents(torch.atleast_2d(ids), batched=ids.ndim == 2)
+    return Documents(torch.atleast_2d(ids).long(), batched=ids.ndim == 2)
 
 
 def padding(
@@ -461,31 +528,31 @@ def padding(
     <BLANKLINE>
             [[ True,  True,  True]]])
     """
-    lengths = torch.as_tensor(lengths)
-    if lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
+    lengths = _integers(lengths)
+    if not _is_integer(lengths):
         raise ValueError(
             f"padding: expected integer lengths; got {_name(lengths)}. "
             "From a boolean matrix of real tokens, take its sum over positions."
         )
+    lengths = lengths.long().clone()  # of few bits, "no upper bound" would be one
     if lengths.ndim != 1 or (lengths < 0).any():
         raise ValueError(
             "padding: expected one length >= 0 for each row of the batch, shape (B,); "
             f"got {lengths.tolist()}."
         )
     if side == "right":
-        return Padding(torch.zeros_like(lengths), lengths.clone())
+        return Padding(torch.zeros_like(lengths), lengths)
     if side != "left":
         raise ValueError(f'padding: expected side "left" or "right"; got {side!r}.')
     longest = int(lengths.max()) if len(lengths) else 0
     width = longest if width is None else width
-    if width < longest:
+    if not _is_count(width, least=longest):
         raise ValueError(
-            f"padding: expected width >= the longest row, {longest}; got {width}."
+            f"padding: expected width >= the longest row, {longest}; got {width!r}."
         )
     # What is generated after the prompt is real, so there is no upper bound.
-    return Padding(
-        width - lengths, torch.full_like(lengths, torch.iinfo(lengths.dtype).max)
-    )
+    end = torch.full_like(lengths, torch.iinfo(torch.long).max)
+    return Padding(width - lengths, end)
 
 
 def default_positions(
@@ -496,9 +563,9 @@ def default_positions(
 ) -> tuple[Int[Tensor, " Tq"], Int[Tensor, " Tk"]]:
     """Bottom-right aligned: queries ``Tk − Tq … Tk − 1``, keys ``0 … Tk − 1``."""
     n_keys = n_queries if n_keys is None else n_keys
-    if n_queries < 0 or n_keys < 0:
+    if not (_is_count(n_queries, least=0) and _is_count(n_keys, least=0)):
         raise ValueError(
-            f"expected sizes >= 0; got {n_queries} queries and {n_keys} keys."
+            f"expected sizes >= 0; got {n_queries!r} queries and {n_keys!r} keys."
         )
     positions = torch.arange(min(0, n_keys - n_queries), n_keys, device=device)
     return positions[len(positions) - n_queries :], positions[len(positions) - n_keys :]
@@ -508,10 +575,11 @@ def to_additive(
     allowed: Bool[Tensor, "*batch Tq Tk"], *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*batch Tq Tk"]:
     """What is added to the scores: 0 where ``allowed``, −∞ elsewhere."""
-    if allowed.dtype != torch.bool or not dtype.is_floating_point:
+    if allowed.dtype != torch.bool or dtype not in _HOLD_INFINITY:
         raise ValueError(
             "to_additive: expected a bool matrix (True = may attend) and a floating-"
-            f"point dtype; got {_name(allowed)} and {dtype}. Only floats hold −∞."
+            f"point dtype; got {_name(allowed)} and {dtype}. Only floats of 16 bits or "
+            "more hold −∞."
         )
     zeros = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return zeros.masked_fill(~allowed, -torch.inf)
@@ -524,8 +592,8 @@ def boolean_power(allowed: Bool[Tensor, "T T"], n: int) -> Bool[Tensor, "T T"]:
     allowed by the mask, leads from output i to input j. With a residual
     connection, put ``True`` on the diagonal first. Derived in chapter 6.
     """
-    if n < 0:
-        raise ValueError(f"boolean_power: expected n >= 0 layers; got {n}.")
+    if not _is_count(n, least=0):
+        raise ValueError(f"boolean_power: expected n >= 0 layers; got {n!r}.")
     if allowed.dtype != torch.bool or allowed.ndim != 2 or len(set(allowed.shape)) > 1:
         raise ValueError(
             "boolean_power: expected a bool matrix (T, T), True = may attend; got "
@@ -545,6 +613,30 @@ def _rule(other: object) -> Mask:
             "Render the rule with .matrix(Tq, Tk) to combine it with a tensor."
         )
     return other
+
+
+_HOLD_INFINITY = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _is_count(n: object, *, least: int) -> bool:
+    """An int (of Python or NumPy, but no bool) that is not below ``least``."""
+    return hasattr(n, "__index__") and not isinstance(n, bool | Tensor) and n >= least
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    dtype = tensor.dtype
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
+def _integers(values: object) -> Tensor:
+    """A list or an array as a tensor; an empty list holds integers."""
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"expected integers in rows of one length; got {values!r} ({error})."
+        ) from None
+    return tensor if tensor.numel() or isinstance(values, Tensor) else tensor.long()
 
 
 def _name(tensor: Tensor) -> str:

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mattn.attention import MultiHeadAttention
-from mattn.cache import KVCache
+from mattn.attention import MultiHeadAttention, check_features
+from mattn.cache import AllOrNothing, KVCache
 from mattn.embedding import NGrams, embed
-from mattn.masks import Mask, causal, full, padding, window
+from mattn.masks import Mask, causal, full, padding, within
 from mattn.rotary import RopeScaling, Rotary
 
 __all__ = ["MLP", "Block", "Config", "Decoder", "EncoderDecoder", "Stack"]
@@ -49,7 +49,8 @@ class Config:
     """Features of the MLP's hidden layer; ``None``: see :attr:`mlp_size`."""
     activation: Literal["swiglu", "squared_relu"] = "swiglu"
     window: int | None = None
-    """Sliding window: the mask becomes ``mask & window(w)``."""
+    """Sliding window: the mask becomes ``mask & window(w)``, which hides keys
+    far back; a mask that shows keys far ahead is refused."""
     context: int | None = None
     """Tokens the model is meant for: the default capacity of a cache. Rotary
     positions set no limit of their own."""
@@ -90,7 +91,7 @@ class Config:
             'activation "swiglu" or "squared_relu"': (
                 self.activation in ("swiglu", "squared_relu")
             ),
-            "rope_theta > 0 or None": theta is None or theta > 0,
+            "rope_theta > 0 or None": theta is None or 0 < theta < math.inf,
             "an even d_head, as rotary positions turn features in pairs": (
                 theta is None or self.head_size % 2 == 0
             ),
@@ -233,7 +234,7 @@ class Stack(nn.Module):
             f"expected a mask rule of mattn.masks; got {type(mask).__name__}.",
         )
         self.config = config
-        self.mask = mask if config.window is None else mask & window(config.window)
+        self.mask = mask if config.window is None else within(mask, config.window)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config, cross=cross) for _ in range(config.n_layers)
@@ -263,6 +264,7 @@ class Stack(nn.Module):
         ``mask`` is a further rule for this batch, such as its padding; what
         else is ``given`` goes to every block.
         """
+        check_features("embeddings", x, self.config.d_model)
         n = len(self.blocks)
         caches = [*(cache or [None] * n), *[None] * n][: 2 * n]
         _expect(
@@ -272,8 +274,9 @@ class Stack(nn.Module):
         )
         rule = self.mask if mask is None else self.mask & mask
         x = self.dropout(x)
-        for block, own, cross in zip(self.blocks, caches[:n], caches[n:], strict=True):
-            x = block(x, rule, cache=(own, cross), **given)
+        with AllOrNothing(caches):
+            for block, *both in zip(self.blocks, caches[:n], caches[n:], strict=True):
+                x = block(x, rule, cache=tuple(both), **given)
         return self.norm(x)
 
 
@@ -313,18 +316,22 @@ class Decoder(Stack):
 
         With a ``cache`` (:meth:`new_cache`), ``tokens`` are the new ones
         only; that is the same as reading all at once where the mask lets no
-        token see a later one. ``positions`` of the tokens, ``(T,)`` or
-        ``(B, T)``: negative where a row is padded on the left; by default
-        they follow what the cache holds. ``mask`` is a further rule for this
-        batch (documents, padding). ``context``: see :class:`EncoderDecoder`.
+        token see a later one. A call that raises leaves all caches as they
+        were. ``positions`` of the tokens, ``(T,)`` or ``(B, T)``: negative
+        where a row is padded on the left, and growing from token to token, as
+        they also tell the mask which key is which; by default they follow what
+        the cache holds. ``mask`` is a further rule for this batch (documents,
+        padding). ``context``: see :class:`EncoderDecoder`.
         """
         x = embed(self.embedding, tokens)
-        if self.n_grams is not None:
-            recent, cache = (cache[0], cache[1:]) if cache else (None, None)
-            rule = self.mask if mask is None else self.mask & mask
-            x = x + self.n_grams(tokens, rule, positions, recent)
-        other = {"context": context, "context_mask": context_mask}
-        x = self.run(x, mask=mask, cache=cache, positions=positions, **other)
+        recent = cache[0] if self.n_grams is not None and cache else None
+        cache = cache if recent is None else cache[1:]
+        given = {"context": context, "context_mask": context_mask}
+        with AllOrNothing([recent]):
+            if self.n_grams is not None:
+                rule = self.mask if mask is None else self.mask & mask
+                x = x + self.n_grams(tokens, rule, positions, recent)
+            x = self.run(x, mask=mask, cache=cache, positions=positions, **given)
         return F.linear(x, (self.head or self.embedding).weight)
 
     def new_cache(self, capacity: int | None = None, *, ring: bool = False) -> list:
@@ -401,7 +408,8 @@ class EncoderDecoder(nn.Module):
             "the text into sentences.",
         )
         x = embed(self.source_embedding or self.decoder.embedding, source)
-        return self.encoder.run(x, mask=_padding(source_lengths))
+        mask = None if source_lengths is None else padding(source_lengths)
+        return self.encoder.run(x, mask=mask)
 
     def decode(
         self,
@@ -420,7 +428,7 @@ class EncoderDecoder(nn.Module):
             cache=cache,
             positions=positions,
             context=memory,
-            context_mask=_padding(source_lengths),
+            context_mask=None if source_lengths is None else padding(source_lengths),
         )
 
     def new_cache(self, capacity: int, source_capacity: int) -> list:
@@ -439,10 +447,6 @@ def _attention(config: Config, rotate: Rotary | None) -> MultiHeadAttention:
         rotate=rotate,
         norm=norm if config.qk_norm else None,
     )
-
-
-def _padding(lengths: Tensor | None) -> Mask | None:
-    return None if lengths is None else padding(lengths)
 
 
 def _expect(ok: bool, message: str) -> None:

@@ -18,6 +18,9 @@ from torch import Tensor
 __all__ = ["RopeScaling", "Rotary"]
 
 
+_HAVE_FLOAT64 = ("cpu", "cuda", "meta")
+
+
 @dataclass(frozen=True)
 class RopeScaling:
     """How rotary frequencies are slowed for contexts longer than first trained.
@@ -35,7 +38,7 @@ class RopeScaling:
     original_context: int = 8192
 
     def __post_init__(self):
-        if self.kind not in ("linear", "llama3") or self.factor <= 0:
+        if self.kind not in ("linear", "llama3") or not 0 < self.factor < math.inf:
             raise ValueError(
                 'RopeScaling: expected kind "linear" or "llama3" and factor > 0; got '
                 f"{self.kind!r} and {self.factor}."
@@ -65,6 +68,11 @@ class Rotary:
     """
 
     def __init__(self, d_head: int, theta: float, scaling: RopeScaling | None = None):
+        if d_head < 2 or d_head % 2 or not 0 < theta < math.inf:
+            raise ValueError(
+                "Rotary: expected an even d_head >= 2, as features are turned in "
+                f"pairs, and theta > 0; got {d_head} and {theta}."
+            )
         exponents = torch.arange(0, d_head, 2, device="cpu").double() / d_head
         frequencies = theta**-exponents
         # Numbers, not a buffer: model.half() must not round them.
@@ -73,13 +81,32 @@ class Rotary:
     def __call__(
         self, x: Float[Tensor, "B H T D"], positions: Int[Tensor, "*rows T"]
     ) -> Float[Tensor, "B H T D"]:
-        frequencies = torch.tensor(
-            self.frequencies, dtype=torch.float64, device=x.device
-        )
-        angles = positions[..., None] * frequencies  # (T, D/2) or (B, T, D/2)
+        self._check(x, positions)
+        # In float64: at position 10⁶ an angle in float32 is off by 0.06. Apple's
+        # GPUs, among others, have none; for them the CPU computes the angles.
+        device = positions.device
+        device = device if device.type in _HAVE_FLOAT64 else torch.device("cpu")
+        frequencies = torch.tensor(self.frequencies, dtype=torch.float64, device=device)
+        angles = positions.to(device)[..., None] * frequencies  # (T, D/2), (B, T, D/2)
         if positions.ndim == 2:
             angles = angles[:, None]  # the same for every head
         # (a, b) → (a·cos − b·sin, b·cos + a·sin), both halves at once.
-        cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(x.dtype)
-        sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(x.dtype)
+        cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(x.dtype).to(x.device)
+        sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(x.dtype).to(x.device)
         return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+
+    def _check(self, x: Tensor, positions: Tensor) -> None:
+        if x.ndim != 4 or x.shape[-1] != 2 * len(self.frequencies):
+            raise ValueError(
+                f"Rotary: expected features (B, H, T, {2 * len(self.frequencies)}); "
+                f"got {tuple(x.shape)}."
+            )
+        B, _, T, _ = x.shape
+        dtype = positions.dtype
+        whole = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+        if not whole or tuple(positions.shape) not in ((T,), (1, T), (B, T)):
+            raise ValueError(
+                f"Rotary: expected integer positions ({T},) or ({B}, {T}), one for "
+                f"each token; got {dtype} {tuple(positions.shape)}. In floats of 16 "
+                "bits, positions past 256 are no longer told apart."
+            )

@@ -2,12 +2,15 @@
 
 The masked softmax gives blocked positions a weight of exactly 0, and a row
 in which nothing may be seen (an *empty row*) weights, output and gradients
-of exactly 0. The online form holds a running maximum and sum, so a row can
-be read in blocks and never stored whole. Derived in chapter 4.
+of exactly 0. So it is where all that may be seen has a score of −∞: to be
+blocked and to score −∞ is the same. A visible NaN stays NaN. The online form
+holds a running maximum and sum, so a row can be read in blocks and never
+stored whole. Derived in chapter 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,24 +27,21 @@ def masked_softmax(
     """Weights over the last axis: softmax of the scores that are ``allowed``.
 
     Blocked weights are exactly 0 and send exactly 0 gradient to their
-    scores, whatever those hold, NaN included. An empty row is all zeros.
+    scores, whatever those hold, NaN included. An empty row is all zeros, and
+    so is one whose visible scores are all −∞. A visible NaN makes the visible
+    weights of its row NaN. ``allowed`` has up to two axes, or as many as the
+    scores.
 
     >>> masked_softmax(torch.zeros(1, 3), torch.tensor([True, True, False]))
     tensor([[0.5000, 0.5000, 0.0000]])
     """
-    if allowed is None:
-        return torch.softmax(scores, dim=-1)
-    if allowed.dtype != torch.bool:
-        raise ValueError(
-            "masked_softmax: expected allowed to be bool (True = may attend); got "
-            f"{str(allowed.dtype).removeprefix('torch.')} {tuple(allowed.shape)}. "
-            "An additive mask becomes boolean by `mask == 0`."
-        )
-    empty = ~allowed.any(dim=-1, keepdim=True)
-    scores = scores.masked_fill(~allowed, -torch.inf)
+    _check("masked_softmax", scores, allowed)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -torch.inf)
     # softmax of a row of −∞ is 0/0; an empty row is kept finite, then zeroed.
-    scores = scores.masked_fill(empty, 0.0)
-    return torch.softmax(scores, dim=-1).masked_fill(~allowed, 0.0)
+    empty = (scores == -torch.inf).all(dim=-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)
+    return weights.masked_fill(empty if allowed is None else empty | ~allowed, 0.0)
 
 
 class Partial(NamedTuple):
@@ -63,15 +63,24 @@ def partial(
 ) -> Partial:
     """Read one block of keys: its scores, its values, what of it is allowed.
 
-    Half precision is summed in float32, as many parts are added up.
+    Half precision is summed in float32, as many parts are added up. A block of
+    no keys is what stands before any key.
     """
+    _check("partial", scores, allowed)
+    if v.ndim < 2 or v.shape[-2] != scores.shape[-1]:
+        raise ValueError(
+            f"partial: expected values (…, {scores.shape[-1]}, Dv), one row for each "
+            f"key of scores {tuple(scores.shape)}; got {tuple(v.shape)}."
+        )
     precise = torch.promote_types(scores.dtype, torch.float32)
     scores, v = scores.to(precise), v.to(precise)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
     # Detached: the output does not change with the maximum subtracted, so no
     # gradient belongs to it.
-    maximum = scores.detach().amax(dim=-1, keepdim=True)
+    maximum = scores.new_full((*scores.shape[:-1], 1), -torch.inf)
+    if scores.shape[-1]:
+        maximum = scores.detach().amax(dim=-1, keepdim=True)
     e = torch.exp(scores - _finite(maximum))
     return Partial(maximum, e.sum(dim=-1, keepdim=True), e @ v)
 
@@ -95,6 +104,46 @@ def finish(part: Partial) -> Float[Tensor, "*batch Tq Dv"]:
     """The attention output, weighted ÷ total; exactly 0 for an empty row."""
     empty = part.total == 0
     return part.weighted / part.total.masked_fill(empty, 1.0)
+
+
+def _check(name: str, scores: Tensor, allowed: Tensor | None) -> None:
+    if scores.ndim < 1 or not scores.dtype.is_floating_point:
+        raise ValueError(
+            f"{name}: expected scores of a floating-point dtype, (…, Tq, Tk); got "
+            f"{_name(scores)}. Convert them with .to(torch.float32)."
+        )
+    if allowed is None:
+        return
+    if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
+        raise ValueError(
+            f"{name}: expected allowed to be bool (True = may attend); got "
+            f"{_name(allowed)}. An additive mask becomes boolean by `mask == 0`."
+        )
+    if not broadcasts(allowed, scores.shape):
+        raise ValueError(
+            f"{name}: expected allowed of two axes, or of all axes of the scores "
+            f"{tuple(scores.shape)}, each of their size or 1; got {_name(allowed)}. "
+            "One for each row of a batch with heads is allowed[:, None]."
+        )
+
+
+def broadcasts(allowed: Tensor, shape: Sequence[int]) -> bool:
+    """Whether a mask fits scores of this ``shape``: with at most two axes, for all
+    rows and heads, or with as many as the scores.
+
+    Any other number would be read by coincidence: three axes with scores (B, H,
+    Tq, Tk) as one mask for each *head*.
+    """
+    return (allowed.ndim == len(shape) or allowed.ndim <= min(2, len(shape))) and all(
+        n in (1, m)
+        for n, m in zip(reversed(allowed.shape), reversed(shape), strict=False)
+    )
+
+
+def _name(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__
 
 
 def _finite(maximum: Tensor) -> Tensor:

@@ -221,7 +221,8 @@ def test_influence_of_a_layer_is_its_mask(name, n_kv_heads, recorded):
 
     x = inputs()[0]
     assert torch.equal(influence(out, x), expected)
-    assert torch.equal(sensitivity(out, x) > 0, expected)
+    # A weight of 1 has no gradient; what is left of two sums that cancel is rounding.
+    assert torch.equal(sensitivity(out, x) > 1e-12, expected)
 
 
 def test_rows_of_a_batch_do_not_mix():
