@@ -8,6 +8,7 @@ repository, by git's ``insteadOf``.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import hashlib
@@ -226,7 +227,10 @@ class Machine:
             resources={"metadata": {"path": str(place)}},
         )
         client.owns_km = True  # the kernel ends with the notebook
-        client.execute(cwd=str(place), env=self.environment(repository, address))
+        ran = client.async_execute(
+            cwd=str(place), env=self.environment(repository, address)
+        )
+        asyncio.run(ran)  # a loop of its own, which is closed
         after = self.versions(venv)
         shutil.rmtree(venv)
         shutil.rmtree(place)
