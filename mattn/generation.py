@@ -379,13 +379,14 @@ def translate(
     sources: Any,
     n_tokens: int,
     *,
-    start: int,
-    stop: int,
+    start: Any,
+    stop: Any,
     n_beams: int = 1,
     length_penalty: float = 1.0,
 ) -> list[list[int]]:
     """The target tokens for each source, greedy or by beam search, with cache.
 
+    ``start`` is the token that a target begins with, ``stop`` its last.
     Sources of similar length share a batch, padded on the right: batch-mates
     change nothing. The ``stop`` token is left out; a text without it was cut
     at ``n_tokens``.
