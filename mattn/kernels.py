@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -149,7 +150,7 @@ def _parts(mask: Mask | None) -> list[Mask]:
 
 def _document_spans(rule: Documents, Tq: int, Tk: int, device) -> tuple[Tensor, Tensor]:
     rule._check_length(Tk)
-    ids = rule.ids.to(device)
+    ids = rule.ids[:, :Tk].to(device)
     rows = len(ids)
     starts = torch.ones(rows, Tk, dtype=torch.bool, device=device)
     starts[:, 1:] = ids[:, 1:] != ids[:, :-1]
@@ -272,6 +273,13 @@ def _write(
 
 
 @_kernel
+def _program(T, BLOCK: tl.constexpr):
+    """What this program does: block of T, of how many, and matrix (T, D)."""
+    n_blocks = (T + BLOCK - 1) // BLOCK
+    return tl.program_id(0) % n_blocks, n_blocks, tl.program_id(0) // n_blocks
+
+
+@_kernel
 def _head(ptr, stride, b, h):
     """Where the matrix (T, D) of batch row b and head h begins."""
     return ptr + tl.cast(b, tl.int64) * stride[0] + tl.cast(h, tl.int64) * stride[1]
@@ -318,10 +326,10 @@ def _forward_kernel(
     WINDOW: tl.constexpr, LISTED: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head: its output and log-sum-exp."""
-    b, h = tl.program_id(1) // H, tl.program_id(1) % H
-    block = tl.program_id(0)
+    block, n_blocks, row = _program(Tq, BLOCK_Q)
+    b, h = row // H, row % H
     if CAUSAL:  # the last queries see most keys: they go first
-        block = tl.num_programs(0) - 1 - block
+        block = n_blocks - 1 - block
     start = block * BLOCK_Q
     LEFT: tl.constexpr = WINDOW or LISTED
     spans_ptr += b * spans_stride
@@ -361,7 +369,7 @@ def _forward_kernel(
     # +∞ for an empty row: the backward pass then finds 2^(score − ∞) = 0.
     lse = maximum + tl.math.log2(tl.where(empty, 1.0, total))
     lse = tl.where(empty, float("inf"), lse)
-    lse_ptr += tl.cast(tl.program_id(1), tl.int64) * Tq
+    lse_ptr += tl.cast(row, tl.int64) * Tq
     tl.store(lse_ptr + i, lse, mask=i < Tq)
 
 
@@ -371,15 +379,16 @@ def _delta_kernel(
     D: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
     """delta i = Σ over features of output × gradient: once for each query."""
-    b, h = tl.program_id(1) // H, tl.program_id(1) % H
-    start = tl.program_id(0) * BLOCK_Q
+    block, _, row = _program(Tq, BLOCK_Q)
+    b, h = row // H, row % H
+    start = block * BLOCK_Q
     i = start + tl.arange(0, BLOCK_Q)
     out_ptr = _head(out_ptr, out_stride, b, h)
     grad_ptr = _head(grad_ptr, grad_stride, b, h)
     out = _read(out_ptr, out_stride[2], start, Tq, D, BLOCK_Q, COLUMNS, True)
     grad = _read(grad_ptr, grad_stride[2], start, Tq, D, BLOCK_Q, COLUMNS, True)
     delta = tl.sum(out.to(tl.float32) * grad.to(tl.float32), 1)
-    delta_ptr += tl.cast(tl.program_id(1), tl.int64) * Tq
+    delta_ptr += tl.cast(row, tl.int64) * Tq
     tl.store(delta_ptr + i, delta, mask=i < Tq)
 
 
@@ -425,9 +434,10 @@ def _dk_dv_kernel(
     WINDOW: tl.constexpr, LISTED: tl.constexpr,
 ):  # fmt: skip
     """One block of keys of one key head: its gradients, from all its queries."""
+    block, _, row = _program(Tk, BLOCK_K)
     n_heads = H // GROUP  # of keys
-    b, h = tl.program_id(1) // n_heads, tl.program_id(1) % n_heads
-    start = tl.program_id(0) * BLOCK_K
+    b, h = row // n_heads, row % n_heads
+    start = block * BLOCK_K
     spans_ptr += b * spans_stride
     j = start + tl.arange(0, BLOCK_K)
     first, end = _queries_of(j, spans_ptr, Tq, Tk, window, CAUSAL, WINDOW, LISTED)
@@ -447,23 +457,23 @@ def _dk_dv_kernel(
     dv = tl.zeros([BLOCK_K, COLUMNS], tl.float32)
     for g in range(GROUP):  # the query heads that share this key head
         head = h * GROUP + g
-        row = (tl.cast(b, tl.int64) * H + head) * Tq
+        first_q = (tl.cast(b, tl.int64) * H + head) * Tq
         q_head = _head(q_ptr, q_stride, b, head)
         grad_head = _head(grad_ptr, grad_stride, b, head)
         if CAUSAL or WINDOW or LISTED:
             dk, dv = _add_queries(
                 dk, dv, k, v, q_head, q_stride[2], grad_head, grad_stride[2],
-                lse_ptr + row, delta_ptr + row, first, end, begin, whole, Tq,
+                lse_ptr + first_q, delta_ptr + first_q, first, end, begin, whole, Tq,
                 scale2, D, BLOCK_Q, COLUMNS, True,
             )  # fmt: skip
         dk, dv = _add_queries(
             dk, dv, k, v, q_head, q_stride[2], grad_head, grad_stride[2],
-            lse_ptr + row, delta_ptr + row, first, end, whole, rest, Tq,
+            lse_ptr + first_q, delta_ptr + first_q, first, end, whole, rest, Tq,
             scale2, D, BLOCK_Q, COLUMNS, False,
         )  # fmt: skip
         dk, dv = _add_queries(
             dk, dv, k, v, q_head, q_stride[2], grad_head, grad_stride[2],
-            lse_ptr + row, delta_ptr + row, first, end, rest, stop, Tq,
+            lse_ptr + first_q, delta_ptr + first_q, first, end, rest, stop, Tq,
             scale2, D, BLOCK_Q, COLUMNS, True,
         )  # fmt: skip
     dk_ptr, dv_ptr = _head(dk_ptr, dk_stride, b, h), _head(dv_ptr, dv_stride, b, h)
@@ -505,10 +515,10 @@ def _dq_kernel(
     WINDOW: tl.constexpr, LISTED: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head: its gradient, from all its keys."""
-    b, h = tl.program_id(1) // H, tl.program_id(1) % H
-    block = tl.program_id(0)
+    block, n_blocks, row = _program(Tq, BLOCK_Q)
+    b, h = row // H, row % H
     if CAUSAL:
-        block = tl.num_programs(0) - 1 - block
+        block = n_blocks - 1 - block
     start = block * BLOCK_Q
     LEFT: tl.constexpr = WINDOW or LISTED
     spans_ptr += b * spans_stride
@@ -523,9 +533,9 @@ def _dq_kernel(
     q_ptr, grad_ptr = _head(q_ptr, q_stride, b, h), _head(grad_ptr, grad_stride, b, h)
     k_ptr = _head(k_ptr, k_stride, b, h // GROUP)
     v_ptr = _head(v_ptr, v_stride, b, h // GROUP)
-    row = tl.cast(tl.program_id(1), tl.int64) * Tq
-    lse = tl.load(lse_ptr + row + i, mask=i < Tq, other=float("inf"))
-    delta = tl.load(delta_ptr + row + i, mask=i < Tq, other=0.0)
+    first_q = tl.cast(row, tl.int64) * Tq
+    lse = tl.load(lse_ptr + first_q + i, mask=i < Tq, other=float("inf"))
+    delta = tl.load(delta_ptr + first_q + i, mask=i < Tq, other=0.0)
     q = _read(q_ptr, q_stride[2], start, Tq, D, BLOCK_Q, COLUMNS, True)
     grad = _read(grad_ptr, grad_stride[2], start, Tq, D, BLOCK_Q, COLUMNS, True)
     dq = tl.zeros([BLOCK_Q, COLUMNS], tl.float32)
@@ -694,10 +704,17 @@ def _matrices(**tensors: Tensor) -> dict:
 
 
 def _launch(kernel, n_rows: int, n_heads: int, block: int, arguments: dict):
-    grid = (-(-n_rows // block), n_heads)
+    grid = _grid(n_rows, n_heads, block)
     if all(grid):
         return kernel[grid](**arguments)
     return None
+
+
+def _grid(n_rows: int, n_heads: int, block: int) -> tuple[int]:
+    """Programs, block after block of each head: all on the first axis, as the
+    others of a GPU end at 65,535.
+    """
+    return (-(-n_rows // block) * n_heads,)
 
 
 def _cut(tiles: Tiles) -> dict:
@@ -1004,8 +1021,11 @@ def transformers_attention(
 ) -> tuple[Tensor, None]:
     """:func:`flash_attention` with the signature that ``transformers`` calls.
 
-    ``attention_mask`` is ``None`` or ``(B, Tk)``, 1 at tokens and 0 at
-    padding, which stands on one side.
+    ``attention_mask`` is ``None`` or ``(B, S)``, 1 at tokens and 0 at padding,
+    which stands on one side; S < Tk where a static cache has slots to spare.
+    Packed documents are told apart by ``cu_seq_lens_q`` or by ``position_ids``
+    (B, T), which begin anew with each. Raises ``ValueError`` for what it cannot
+    tell: packed documents that go on in a cache, a bidirectional window.
     """
     unknown = [name for name in ("softcap", "s_aux") if options.get(name) is not None]
     if dropout or unknown:
@@ -1015,24 +1035,41 @@ def transformers_attention(
         )
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
+    if sliding_window is not None and not is_causal:
+        raise ValueError(
+            "mattn in transformers: expected a causal mask with sliding_window; got a "
+            "bidirectional one, whose window ends on both sides. Use "
+            'attn_implementation="sdpa".'
+        )
     mask = Causal() if is_causal else Full()
     if sliding_window is not None:
         mask = mask & Window(sliding_window)
-    if attention_mask is not None:
-        mask = mask & _padding_of(attention_mask, key.shape[2])
+    real = None if attention_mask is None else _real(attention_mask, query, key)
+    if real is not None:
+        key, value = (t[:, :, : real.shape[1]] for t in (key, value))
+        mask = mask & _padding_of(real)
+    documents = _packed(query, key, real, is_causal, options)
+    if documents is not None:
+        mask = mask & documents
     out = flash_attention(query, key, value, mask, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
-def _padding_of(real: Tensor, Tk: int) -> Padding:
-    if real.ndim != 2 or real.shape[1] < Tk:
+def _real(attention_mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Which keys are tokens, (B, S), S being those that a cache holds."""
+    B, Tk = len(query), key.shape[2]
+    shape = tuple(attention_mask.shape)
+    if len(shape) != 2 or shape[0] != B or shape[1] > Tk:
         raise ValueError(
-            f"mattn in transformers: expected a mask (B, {Tk}) of tokens; got "
-            f"{tuple(real.shape)}. Call register_in_transformers() first."
+            f"mattn in transformers: expected a mask ({B}, {Tk}) of tokens, or of the "
+            f"first of these; got {shape}. Call register_in_transformers() first."
         )
-    real = real[:, :Tk] != 0
-    first, length = real.int().argmax(-1), real.sum(-1)
-    position = torch.arange(Tk, device=real.device)
+    return attention_mask != 0
+
+
+def _padding_of(real: Tensor) -> Padding:
+    first, length = _first(real), real.sum(-1)
+    position = torch.arange(real.shape[1], device=real.device)
     inside = (first[:, None] <= position) & (position < (first + length)[:, None])
     if not torch.equal(inside, real):
         raise ValueError(
@@ -1042,10 +1079,78 @@ def _padding_of(real: Tensor, Tk: int) -> Padding:
     return Padding(first, first + length)
 
 
+def _first(real: Tensor) -> Tensor:
+    return real.int().argmax(-1) if real.shape[1] else real.sum(-1)
+
+
+def _packed(
+    query: Tensor, key: Tensor, real: Tensor | None, is_causal: bool, options: dict
+) -> Documents | None:
+    """The documents that a row is packed of; ``None``: one."""
+    (B, _, Tq, _), Tk = query.shape, key.shape[2]
+    ends, positions = options.get("cu_seq_lens_q"), options.get("position_ids")
+    if ends is not None:
+        ends_k = options.get("cu_seq_lens_k")
+        one_row = B == 1 and Tq == Tk == int(ends[-1]) and int(ends[0]) == 0
+        if not one_row or not (ends_k is None or torch.equal(ends, ends_k)):
+            raise ValueError(
+                "mattn in transformers: expected cu_seq_lens from 0 to all of the "
+                "tokens of one row, the same for queries and keys; got "
+                f"{ends.tolist()} for {B} rows of {Tq} queries and {Tk} keys."
+            )
+        ids = torch.arange(len(ends) - 1, device=ends.device)
+        return Documents(ids.repeat_interleave(ends.diff())[None], batched=False)
+    if positions is None or not Tq or (Tq != Tk and not is_causal):
+        return None
+    if positions.ndim != 2 or len(positions) not in (1, B) or positions.shape[1] != Tq:
+        raise ValueError(
+            f"mattn in transformers: expected position_ids ({B}, {Tq}) or (1, {Tq}); "
+            f"got {tuple(positions.shape)}."
+        )
+    begins = positions.diff(dim=-1) != 1
+    if Tq == Tk:
+        if not begins.any():
+            return None
+        ids = F.pad(begins.long().cumsum(-1), (1, 0))
+        return Documents(ids, batched=len(ids) > 1)
+    # With a cache a row has to be one document, whose queries stand where their
+    # keys do, counted from its first token.
+    slots = torch.arange(Tk - Tq, Tk, device=positions.device)
+    first = 0 if real is None else _first(real)[:, None]
+    is_token = True if real is None else real[:, Tk - Tq :]
+    if ((positions < slots - first) & is_token).any():
+        raise ValueError(
+            "mattn in transformers: expected one document in each row of a cache; got "
+            f"position_ids {positions.tolist()} for the last {Tq} of {Tk} keys. Call "
+            "register_in_transformers() for a static cache; decode packed documents "
+            "one by one."
+        )
+    return None
+
+
 def register_in_transformers(name: str = "mattn") -> None:
     """After this, ``attn_implementation="mattn"`` runs a model on this kernel."""
     transformers = needed("transformers", "gpu", "register_in_transformers")
-    from transformers.masking_utils import flash_attention_mask
-
     transformers.AttentionInterface.register(name, transformers_attention)
-    transformers.AttentionMaskInterface.register(name, flash_attention_mask)
+    transformers.AttentionMaskInterface.register(name, _transformers_mask)
+
+
+def _transformers_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | Tensor = 0,
+    kv_offset: int | Tensor = 0,
+    attention_mask: Tensor | None = None,
+    device: torch.device | str | None = None,
+    **rest,
+) -> Tensor | None:
+    """Which slots of a cache hold a token: the mask as the kernel is given it."""
+    first, seen = int(kv_offset), int(q_offset) + q_length
+    seen = min(seen, first + kv_length)
+    if attention_mask is not None:
+        # From the right: transformers calls this a second time with what it gave.
+        return attention_mask[:, :seen][:, -(seen - first) :]
+    if seen == first + kv_length:
+        return None
+    return torch.ones(batch_size, seen - first, dtype=torch.bool, device=device)

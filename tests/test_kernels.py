@@ -447,51 +447,45 @@ def test_the_auditor_passes_it_and_sees_a_mask_that_is_missing():
     assert not audit(Layer(None), x, expected=causal, probes=PROBES[:1]).ok
 
 
-def llama(**options):
-    transformers = pytest.importorskip("transformers")
-    config = transformers.AutoConfig.for_model(
-        options.pop("kind", "llama"),
-        vocab_size=31,
-        hidden_size=24,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=32,
-        **options,
-    )
-    torch.manual_seed(3)
-    return transformers.AutoModelForCausalLM.from_config(config).eval().to(DEVICE)
+@pytest.mark.parametrize("sizes", [(1, 1, 16), (4096, 131_072, 64), (33, 70_000, 32)])
+def test_a_grid_fits_every_gpu(sizes):
+    """Batch × heads may pass 65,535, where all axes but the first end."""
+    n_rows, n_heads, block = sizes
+    launched = {}
+
+    class Kernel:
+        def __getitem__(self, grid):
+            launched["grid"] = grid
+            return dict
+
+    kernels._launch(Kernel(), n_rows, n_heads, block, {})
+    first, *others = launched["grid"]
+    assert first <= 2**31 - 1
+    assert all(n <= 65_535 for n in others)
+    assert math.prod(launched["grid"]) == -(-n_rows // block) * n_heads
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral"])
-def test_a_model_of_transformers_runs_on_it(kind):
-    model = llama(kind=kind, **({"sliding_window": 4} if kind == "mistral" else {}))
-    kernels.register_in_transformers()
-    tokens = torch.randint(31, (2, 11), device=DEVICE)
-    real = torch.ones_like(tokens)
-    real[1, :5] = 0  # left padding
-    logits = {}
-    for name in ("eager", "mattn"):
-        model.set_attn_implementation(name)
-        with torch.no_grad():
-            logits[name] = model(tokens, attention_mask=real).logits
-    for row, first in ((0, 0), (1, 5)):
-        a, b = (logits[name][row, first:].cpu() for name in ("eager", "mattn"))
+@pytest.mark.skipif(GPU, reason="with the interpreter, programs are counted")
+def test_every_program_of_a_grid_has_work_of_its_own(monkeypatch):
+    grids, launch = [], kernels._launch
+
+    def counted(kernel, n_rows, n_heads, block, arguments):
+        grids.append((n_rows, n_heads, block))
+        return launch(kernel, n_rows, n_heads, block, arguments)
+
+    monkeypatch.setattr(kernels, "_launch", counted)
+    q, k, v = draw(B=3, H=4, Hkv=2, Tq=19, Tk=35, D=8)
+    out = flash_attention(q, k, v, causal)
+    grads = torch.autograd.grad(out.sum(), (q, k, v))
+    # (queries or keys, batch × heads, block): forward, delta, keys, queries.
+    tiles = kernels._INTERPRETED["forward"]
+    assert grids[0] == (19, 12, tiles.block_q)
+    assert [(n, heads) for n, heads, _ in grids[1:]] == [(19, 12), (35, 6), (19, 12)]
+    group = [t.repeat_interleave(2, dim=1) for t in (k, v)]
+    expected = attention(q, *group, causal)[0]
+    same(out, expected, atol=1e-5)
+    for a, b in zip(grads, torch.autograd.grad(expected.sum(), (q, k, v)), strict=True):
         same(a, b, atol=1e-5)
-
-
-def test_a_model_of_transformers_generates_the_same_tokens_on_it():
-    model = llama()
-    kernels.register_in_transformers()
-    tokens = torch.randint(31, (1, 5), device=DEVICE)
-    text = {}
-    for name in ("eager", "mattn"):
-        model.set_attn_implementation(name)
-        text[name] = model.generate(
-            tokens, max_new_tokens=4, do_sample=False, pad_token_id=0
-        )
-    assert torch.equal(text["eager"], text["mattn"])
 
 
 # ------------------------------------------------ errors, and other processes
