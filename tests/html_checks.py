@@ -25,10 +25,11 @@ CSS_REQUEST = re.compile(
 
 
 class Site:
-    """The pages of a built book, parsed once."""
+    """The pages of a built book, parsed once; ``address``: where it is published."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, address: str = "") -> None:
         self.root = root.resolve()
+        self.address = address
 
     @cached_property
     def pages(self) -> dict[Path, BeautifulSoup]:
@@ -53,6 +54,10 @@ class Site:
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
+    def has(self, address: str) -> bool:
+        """Is this a whole address of the book itself?"""
+        return bool(self.address) and address.startswith(self.address)
+
 
 def addresses(page: BeautifulSoup) -> Iterator[tuple[Tag, str]]:
     """Every address in a page, with the tag that has it."""
@@ -72,12 +77,15 @@ def links_resolve(site: Site) -> Iterator[str]:
     """Every internal link leads to a file of the book, and to its anchor."""
     for path, page in site.pages.items():
         for _, address in addresses(page):
-            parts = urlsplit(address)
+            folder, inside = path.parent, address
+            if site.has(address):
+                folder, inside = site.root, address.removeprefix(site.address) or "."
+            parts = urlsplit(inside)
             if parts.scheme or parts.netloc:
                 continue
             target = path
             if parts.path:
-                target = (path.parent / unquote(parts.path)).resolve()
+                target = (folder / unquote(parts.path)).resolve()
             if target.is_dir():
                 target /= "index.html"
             if not target.is_relative_to(site.root):
@@ -113,7 +121,7 @@ def no_other_host(site: Site) -> Iterator[str]:
             told = tag.name in ("a", "area") or (
                 tag.name == "link" and relations and relations <= NOT_FETCHED
             )
-            if not told and OTHER_HOST.match(address):
+            if not told and OTHER_HOST.match(address) and not site.has(address):
                 yield f"{site.name(path)}: <{tag.name}> asks for {address}"
         styles = [style.get_text() for style in page.find_all("style")]
         styles += [str(tag["style"]) for tag in page.find_all(style=True)]

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from stored_state import ROOT
 
 ADDRESS = "https://book.example/mattn"
@@ -30,25 +31,29 @@ CI = {
 
 
 @functools.cache
-def folder() -> tempfile.TemporaryDirectory[str]:
-    """Removed when the tests end."""
-    return tempfile.TemporaryDirectory(prefix="mattn-published-")
-
-
-@functools.cache
-def build() -> Path:
-    """Build the book as on the host; the folder of its pages."""
+def made() -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """The folder, removed when the tests end; what went wrong, once for all."""
+    folder = tempfile.TemporaryDirectory(prefix="mattn-published-")
     python = str(Path(sys.executable).parent)
-    subprocess.run(
+    done = subprocess.run(
         [
             *(shutil.which("jupyter-book", path=python), "build", str(ROOT)),
-            *("--path-output", folder().name, "-W", "-n", "--all", "-q"),
+            *("--path-output", folder.name, "-W", "-n", "--keep-going", "--all", "-q"),
         ],
         env=os.environ | CI | {"MATTN_SITE": ADDRESS},
-        check=True,
         capture_output=True,
+        text=True,
+        check=False,
     )
-    return Path(folder().name, "_build", "html")
+    return folder, done.stdout + done.stderr if done.returncode else ""
+
+
+def build() -> Path:
+    """The folder of the pages, built as on the host."""
+    folder, wrong = made()
+    if wrong:
+        pytest.fail(f"the book was not built:\n{wrong[-4000:]}")
+    return Path(folder.name, "_build", "html")
 
 
 def serve(context: object, root: Path) -> None:

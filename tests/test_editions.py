@@ -249,7 +249,7 @@ def test_without_an_address_no_page_speaks_of_colab() -> None:
 def test_book_with_an_address_has_its_buttons_and_its_edition() -> None:
     """Built as on the host: every check of a page holds, every button leads."""
     built = published.build()
-    site = Site(built)
+    site = Site(built, published.SITE)
     assert [fault for check in CHECKS for fault in check(site)] == []
     edition = find_edition(CI, "", ROOT)
     for page in editions.pages():

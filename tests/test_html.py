@@ -131,3 +131,13 @@ def test_request_in_a_style_sheet_is_caught(tmp_path: Path) -> None:
     assert synthetic(tmp_path, PAGE) == []
     (tmp_path / "extra.css").write_text("@import url('//fonts.example.org/a');")
     assert synthetic(tmp_path, PAGE) == ["no_other_host"]
+
+
+def test_whole_addresses_of_the_book_lead_into_it(tmp_path: Path) -> None:
+    book = f"{FAR}/book/"
+    page = PAGE.replace('href="style.css"', f'href="{book}style.css"')
+    assert synthetic(tmp_path, page) == ["no_other_host"]
+    assert [fault for check in CHECKS for fault in check(Site(tmp_path, book))] == []
+    (tmp_path / "style.css").unlink()
+    faults = [fault for check in CHECKS for fault in check(Site(tmp_path, book))]
+    assert f"page.html: {book}style.css does not exist" in faults
