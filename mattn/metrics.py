@@ -34,9 +34,6 @@ __all__ = [
     "translation_scores",
 ]
 
-Row = Sequence[int] | np.ndarray | Tensor
-Rows = Sequence[Row] | np.ndarray | Tensor
-
 
 class Estimate(NamedTuple):
     """A mean and its standard error, which is NaN where there is but one row."""
@@ -67,7 +64,7 @@ def mean_loss(
     batch_size: int = 256,
     ignore: int | None = None,
 ) -> Estimate:
-    """:func:`mattn.training.evaluate` with its standard error.
+    """:func:`mattn.losses.evaluate` with its standard error.
 
     Nats per token over all of ``rows``; targets equal to ``ignore`` do not
     count. The error takes rows as independent: that of a ratio of sums.
@@ -110,7 +107,7 @@ class NGram:
     Source: Witten and Bell 1991, doi:10.1109/18.87000.
     """
 
-    def __init__(self, rows: Rows, n: int, n_symbols: int):
+    def __init__(self, rows: ArrayLike | Tensor, n: int, n_symbols: int):
         self.n = n = whole_number(n, "NGram: n", least=1)
         self.n_symbols = whole_number(n_symbols, "NGram: n_symbols", least=1)
         self._counts: list[dict[tuple, dict[int, int]]] = [{} for _ in range(n)]
@@ -123,12 +120,12 @@ class NGram:
                     )
                     followers[token] = followers.get(token, 0) + 1
 
-    def log_probs(self, row: Row) -> list[float]:
+    def log_probs(self, row: ArrayLike | Tensor) -> list[float]:
         """log p of each token of a row given those before it in the row."""
         row = self._tokens(row)
         return [math.log(self._p(row, t)) for t in range(len(row))]
 
-    def mean_loss(self, rows: Rows, *, skip: int = 0) -> Estimate:
+    def mean_loss(self, rows: ArrayLike | Tensor, *, skip: int = 0) -> Estimate:
         """Nats per token over all ``rows``, the first ``skip`` of each not scored."""
         skip = whole_number(skip, "NGram.mean_loss: skip", least=0)
         scored = [self.log_probs(row)[skip:] for row in rows]
@@ -142,7 +139,7 @@ class NGram:
             torch.tensor([len(row) for row in scored]),
         )
 
-    def _tokens(self, row: Row) -> list[int]:
+    def _tokens(self, row: ArrayLike | Tensor) -> list[int]:
         return token_list(row, "NGram: row", n_symbols=self.n_symbols)
 
     def _p(self, row: list[int], t: int) -> float:
@@ -278,7 +275,7 @@ def _chrf(sums: np.ndarray) -> np.ndarray:
     return 500 * precision * recall / np.where(either > 0, either, 1)
 
 
-def repetition(tokens: Row, n: int = 4) -> float:
+def repetition(tokens: ArrayLike | Tensor, n: int = 4) -> float:
     """Share of n-grams in a text that occurred in it before: 0 none, 1 all.
 
     A text without an n-gram repeats none: 0.

@@ -84,7 +84,7 @@ def load_pretrained(
 
     ``folder`` holds ``config.json`` of model type llama, mistral or qwen3
     and ``model.safetensors``, or shards with ``model.safetensors.index.json``.
-    ``ValueError`` names what does not fit: a field that :func:`read_config`
+    ``ValueError`` names what does not fit: a field that ``read_config``
     refuses; a file that is missing, cut off or no such file; a tensor that is
     missing, extra, ill-shaped or not of floating point.
     """
