@@ -32,6 +32,7 @@ class Cache:
         """Tokens read so far, those that have been dropped included."""
         self._last: Tensor | None = None  # None: positions were counted 0, 1, 2, …
         self._before: tuple | None = None  # what undo brings back
+        self._guards = 0  # blocks of code that may want to undo
 
     @property
     def counted(self) -> bool:
@@ -215,13 +216,15 @@ class KVCache(Cache):
         if first + kept > self.capacity:
             slots = torch.arange(first, first + kept, device=k.device) % self.capacity
         old = None
-        if self.length and self.length + n > self.capacity:  # a ring writes over tokens
+        # A ring writes over tokens; they are kept only where an error could want them.
+        if self._guards and self.length and self.length + n > self.capacity:
             old = (
                 self._k[:, :, slots],
                 self._v[:, :, slots],
                 self._positions[..., slots],
             )
-        self._before = self.length, self._last, held, slots, old
+        if self._guards:
+            self._before = self.length, self._last, held, slots, old
         self._k[:, :, slots] = k[:, :, n - kept :]
         self._v[:, :, slots] = v[:, :, n - kept :]
         self._positions[..., slots] = positions[..., n - kept :]
@@ -269,12 +272,17 @@ class AllOrNothing:
 
     def __enter__(self) -> None:
         self._before = [cache._before for cache in self._caches]
+        for cache in self._caches:
+            cache._guards += 1
 
     def __exit__(self, kind, *_) -> None:
         for cache, before in zip(self._caches, self._before, strict=True):
+            cache._guards -= 1
             if kind is not None and cache._before is not before:
                 cache.undo()
                 cache._before = before
+            if not cache._guards:
+                cache._before = None
 
 
 def check_positions(
@@ -321,5 +329,6 @@ def check_rows(rows: Tensor, B: int) -> None:
 
 
 def is_integer(tensor: Tensor) -> bool:
+    """Whether its dtype counts: neither floating, complex nor bool."""
     dtype = tensor.dtype
     return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)

@@ -81,7 +81,8 @@ class RecentTokens(Cache):
                 )
         pairs = zip(kept, (tokens.long(), placed), strict=True)
         seen = tuple(torch.cat(pair, dim=-1) for pair in pairs)
-        self._before = self.length, self._last, self._kept
+        if self._guards:
+            self._before = self.length, self._last, self._kept
         self._kept = tuple(part[..., part.shape[-1] - n :] for part in seen)
         self._advance(placed, given)
         return seen

@@ -171,6 +171,7 @@ def no_distribution(logits: Float[Tensor, "B V"]) -> str | None:
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
+    """Half precision in float32; float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

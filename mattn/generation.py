@@ -383,13 +383,14 @@ def translate(
     stop: Any,
     n_beams: int = 1,
     length_penalty: float = 1.0,
+    cached: bool = True,
 ) -> list[list[int]]:
-    """The target tokens for each source, greedy or by beam search, with cache.
+    """The target tokens for each source, greedy or by beam search.
 
     ``start`` is the token that a target begins with, ``stop`` its last.
     Sources of similar length share a batch, padded on the right: batch-mates
     change nothing. The ``stop`` token is left out; a text without it was cut
-    at ``n_tokens``.
+    at ``n_tokens``. ``cached`` as in :func:`generate`.
     """
     V, n_source_symbols = (
         part.config.n_symbols for part in (model.decoder, model.encoder)
@@ -415,7 +416,7 @@ def translate(
         reader = Conditioned(model, source.to(device), lengths.to(device))
         prompts = [[start]] * len(rows)
         if n_beams == 1:
-            texts = generate(reader, prompts, n_tokens, stop=stop)
+            texts = generate(reader, prompts, n_tokens, stop=stop, cached=cached)
         else:
             found = beam_search(
                 reader,
@@ -424,6 +425,7 @@ def translate(
                 n_beams=n_beams,
                 stop=stop,
                 length_penalty=length_penalty,
+                cached=cached,
             )
             texts = [[t for t in best[0].tokens if t != stop] for best in found]
         for i, text in zip(rows, texts, strict=True):

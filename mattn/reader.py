@@ -176,6 +176,7 @@ def _check_logits(logits: Float[Tensor, "B V"], n_tokens: int) -> None:
 
 
 def device_of(model: Any) -> torch.device:
+    """Where the first parameter of a model lies."""
     return next(iter(model.parameters())).device
 
 

@@ -420,9 +420,11 @@ def test_missing_links_are_reported_and_fail_only_when_strict():
 
 
 def test_cached_decoding_is_audited_and_its_faults_found():
-    def restarts(model, chunk, state, capacity):
+    def skips(model, chunk, state, capacity):
         state = model.new_cache(capacity) if state is None else state
-        return model(chunk, cache=state, positions=torch.arange(chunk.shape[1])), state
+        read = state[0].length
+        at = read + int(read > 0) + torch.arange(chunk.shape[1])
+        return model(chunk, cache=state, positions=at), state
 
     def forgets(model, chunk, state, capacity):
         return model(chunk), state
@@ -433,7 +435,7 @@ def test_cached_decoding_is_audited_and_its_faults_found():
             return model(chunk, cache=state), state
         return model(chunk), state
 
-    for step in (restarts, forgets, only_steps):
+    for step in (skips, forgets, only_steps):
         report = audit(small(), tokens(), forward=Adapter(step=step), probes=["cache"])
         seen = {leak.probe for leak in report.leaks}
         assert seen

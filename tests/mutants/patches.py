@@ -26,19 +26,21 @@ class Mutant:
 
 
 FUSED = "q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]"
-FILL = "    scores = scores.masked_fill(~allowed, -torch.inf)\n    # softmax of a row"
-LAST = "torch.softmax(scores, dim=-1).masked_fill(~allowed, 0.0)"
-BARE = "torch.softmax(scores, dim=-1)"
-BODY = """    empty = ~allowed.any(dim=-1, keepdim=True)
-    scores = scores.masked_fill(~allowed, -torch.inf)
+FILL = """        scores = scores.masked_fill(~allowed, -torch.inf)
+    # softmax of a row"""
+LAST = "weights.masked_fill(empty if allowed is None else empty | ~allowed, 0.0)"
+SOFT = "torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)"
+BARE = "weights"
+BODY = """        scores = scores.masked_fill(~allowed, -torch.inf)
     # softmax of a row of −∞ is 0/0; an empty row is kept finite, then zeroed.
-    scores = scores.masked_fill(empty, 0.0)
-    return torch.softmax(scores, dim=-1).masked_fill(~allowed, 0.0)
+    empty = (scores == -torch.inf).all(dim=-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)
+    return weights.masked_fill(empty if allowed is None else empty | ~allowed, 0.0)
 """
 
 
 def filled(value: str) -> str:
-    return f"    scores = {value}\n    # softmax of a row"
+    return f"        scores = {value}\n    # softmax of a row"
 
 
 MUTANTS = (
@@ -92,7 +94,7 @@ MUTANTS = (
         (
             (
                 "models.py",
-                "else mask & window(config.window)",
+                "else within(mask, config.window)",
                 "else window(config.window)",
             ),
         ),
@@ -122,7 +124,7 @@ MUTANTS = (
     Mutant(
         "11",
         "documents: >=",
-        (("masks.py", "q.clamp(min=0)] == ids[b, k", "q.clamp(min=0)] >= ids[b, k"),),
+        (("masks.py", "q.clamp(min=0)] == ids[row, k", "q.clamp(min=0)] >= ids[row, k"),),
     ),
     Mutant(
         "12",
@@ -135,8 +137,8 @@ MUTANTS = (
             ),
             (
                 "attention.py",
-                "b = torch.arange(mask.batch or 1, device=q.device).view(",
-                "b = torch.zeros(1, dtype=torch.long, device=q.device).view(",
+                "b = mask._rows(3, q.device)",
+                "b = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=q.device)",
             ),
         ),
     ),
@@ -146,8 +148,8 @@ MUTANTS = (
         (
             (
                 "attention.py",
-                "softmax.masked_softmax(scores, _allowed(mask, q, k))",
-                "softmax.masked_softmax(scores, _allowed(mask, q, k) "
+                "softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k))",
+                "softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k) "
                 "| (torch.arange(q.shape[-3]) > 0)[:, None, None])",
             ),
         ),
@@ -181,12 +183,12 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "17", "softmax, then × keep", (("softmax.py", FILL, "    # softmax of a row"),)
+        "17", "softmax, then × keep", (("softmax.py", FILL, filled("scores")),)
     ),
     Mutant(
         "18",
         "softmax over queries",
-        (("softmax.py", LAST, LAST.replace("dim=-1", "dim=-2")),),
+        (("softmax.py", SOFT, SOFT.replace("dim=-1", "dim=-2")),),
     ),
     Mutant(
         "19",
@@ -194,8 +196,8 @@ MUTANTS = (
         (
             (
                 "attention.py",
-                "    scores = q @ k.mT / math.sqrt(q.shape[-1])  #",
-                "    scores = q @ k.mT  #",
+                "q.to(precise) / math.sqrt(q.shape[-1]) @ k",
+                "q.to(precise) @ k",
             ),
         ),
         test="tests/test_attention.py",
@@ -233,7 +235,7 @@ MUTANTS = (
         "22",
         "empty row → mean of v",
         (
-            ("softmax.py", LAST, LAST.replace("~allowed", "~allowed & ~empty")),
+            ("softmax.py", LAST, LAST.replace("empty | ~allowed", "~allowed & ~empty")),
             (
                 "attention.py",
                 "sdpa(attn_mask=allowed | empty).masked_fill(empty, 0.0)",
@@ -249,8 +251,9 @@ MUTANTS = (
             (
                 "softmax.py",
                 BODY,
-                "    low = torch.where(allowed, 0, torch.finfo(scores.dtype).min)\n"
-                "    return torch.softmax(scores + low + low, dim=-1)\n",
+                "        low = torch.where(allowed, 0, torch.finfo(scores.dtype).min)\n"
+                "        scores = scores + low + low\n"
+                "    return torch.softmax(scores, dim=-1)\n",
             ),
         ),
         test="tests/test_softmax.py",
@@ -270,7 +273,13 @@ MUTANTS = (
     Mutant(
         "25",
         "cache position not advanced",
-        (("cache.py", "self.length += n\n", "self.length = max(self.length, n)\n"),),
+        (
+            (
+                "cache.py",
+                "self.length += positions.shape[-1]",
+                "self.length = max(self.length, positions.shape[-1])",
+            ),
+        ),
     ),
     Mutant(
         "26",
@@ -278,8 +287,8 @@ MUTANTS = (
         (
             (
                 "attention.py",
-                "start = cache.length if cache is not None else 0",
-                "start = 0",
+                "positions = cache.following(x.shape[1], x.device)",
+                "positions = torch.arange(x.shape[1], device=x.device)",
             ),
         ),
     ),
@@ -299,7 +308,7 @@ MUTANTS = (
         "beam does not reorder the cache",
         (
             (
-                "generation.py",
+                "reader.py",
                 "            cache.reorder(rows)\n",
                 "            del cache\n",
             ),
