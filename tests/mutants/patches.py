@@ -124,7 +124,13 @@ MUTANTS = (
     Mutant(
         "11",
         "documents: >=",
-        (("masks.py", "q.clamp(min=0)] == ids[row, k", "q.clamp(min=0)] >= ids[row, k"),),
+        (
+            (
+                "masks.py",
+                "q.clamp(min=0)] == ids[row, k",
+                "q.clamp(min=0)] >= ids[row, k",
+            ),
+        ),
     ),
     Mutant(
         "12",
@@ -182,9 +188,7 @@ MUTANTS = (
             ("softmax.py", LAST, BARE),
         ),
     ),
-    Mutant(
-        "17", "softmax, then × keep", (("softmax.py", FILL, filled("scores")),)
-    ),
+    Mutant("17", "softmax, then × keep", (("softmax.py", FILL, filled("scores")),)),
     Mutant(
         "18",
         "softmax over queries",
