@@ -92,6 +92,7 @@ MUTANTS = (
         "8",
         "window without causal",
         (
+            ("models.py", "padding, within\n", "padding, window, within\n"),
             (
                 "models.py",
                 "else within(mask, config.window)",
@@ -156,7 +157,8 @@ MUTANTS = (
                 "attention.py",
                 "softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k))",
                 "softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k) "
-                "| (torch.arange(q.shape[-3]) > 0)[:, None, None])",
+                "| (torch.arange(q.shape[-3]) > 0)[:, None, None]"
+                ".expand(*q.shape[:-2], 1, 1))",
             ),
         ),
     ),
