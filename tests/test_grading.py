@@ -4,6 +4,7 @@ What runs nbgrader is ``long`` and needs .venv-instructor, which `make test-long
 sets up.
 """
 
+import asyncio
 import contextlib
 import csv
 import json
@@ -248,7 +249,7 @@ def test_a_cell_that_waits_for_a_cpu_goes_on(share: float, ended: bool) -> None:
     code = "import time; time.sleep(600)" if ended else "import time; time.sleep(2.5)"
     notebook = new_notebook(cells=[new_code_cell(code)])
     client = Client(notebook, timeout=1, startup_timeout=600, allow_errors=True)
-    client.execute()
+    asyncio.run(client.async_execute())  # a loop of its own, which is closed
     outputs = notebook.cells[0].outputs
     assert [output.ename for output in outputs] == ["KeyboardInterrupt"] * ended
 

@@ -278,6 +278,7 @@ def test_no_keys_or_no_queries():
     q, k, v = draw(Tq=0, Tk=5, D=16)
     out = flash_attention(q, k, v, causal)
     assert out.shape == q.shape
+    assert (out == 0).all()
     assert all(t.eq(0).all() for t in torch.autograd.grad(out.sum(), (q, k, v)))
 
 
@@ -445,6 +446,28 @@ def test_the_auditor_passes_it_and_sees_a_mask_that_is_missing():
     report = audit(Layer(causal), x, expected=causal, probes=PROBES)
     assert report.ok, report
     assert not audit(Layer(None), x, expected=causal, probes=PROBES[:1]).ok
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 4), (2, 0, 4), (2, 3, 0), (0, 0, 0)])
+@pytest.mark.parametrize("name", ["none", "causal", "window", "documents", "padding"])
+def test_of_nothing_comes_the_right_nothing(name, sizes):
+    B, Tq, Tk = sizes
+    mask = {
+        "none": None,
+        "causal": causal,
+        "window": causal & window(2),
+        "documents": documents(torch.zeros(B, Tk + 1, dtype=torch.long)),
+        "padding": causal & padding([1] * B),
+    }[name]
+    q, k, v = draw(B=B, Tq=Tq, Tk=Tk)
+    out = flash_attention(q, k, v, mask)
+    assert out.shape == q.shape
+    assert (out == 0).all()
+    for t, grad in zip(
+        (q, k, v), torch.autograd.grad(out.sum(), (q, k, v)), strict=True
+    ):
+        assert grad.shape == t.shape
+        assert (grad == 0).all()
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 16), (4096, 131_072, 64), (33, 70_000, 32)])

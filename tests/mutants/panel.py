@@ -63,9 +63,7 @@ def look() -> dict[str, list[str]]:
         return model(x, mask=mattn.documents(ids))
 
     fast = ["perturbation", "jacobian", "truncation"]
-    decoder = mattn.Decoder(mattn.Config(**sizes, dropout=0.1))
     small = mattn.Decoder(mattn.Config(**sizes)).eval()
-    windowed = mattn.Decoder(mattn.Config(**sizes, window=w))
 
     def dense():
         return audit(heads(attention, mattn.causal), x, strict=True, probes=fast)
@@ -80,10 +78,13 @@ def look() -> dict[str, list[str]]:
         return audit(form, x, expected=band, strict=True, probes=fast)
 
     def whole():
+        decoder = mattn.Decoder(mattn.Config(**sizes, dropout=0.1))
         adapter = Adapter(pad=pad, packed=packed)
         return audit(decoder, tokens, strict=True, forward=adapter)
 
     def in_windows():
+        # A model whose window looks ahead is refused where it is made.
+        windowed = mattn.Decoder(mattn.Config(**sizes, window=w))
         band = past & (reach <= 2 * (w - 1))
         names = ["perturbation", "jacobian", "truncation", "cache"]
         return audit(windowed, tokens, expected=band, strict=True, probes=names)
