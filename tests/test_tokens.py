@@ -26,7 +26,11 @@ from mattn.data import (
     story_batches,
     windows,
 )
-from mattn.data.numerals import chinese_number, english_ordinal, english_year
+from mattn.data.translation.numerals import (
+    chinese_number,
+    english_ordinal,
+    english_year,
+)
 
 
 def draw(seed=0):

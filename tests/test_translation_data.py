@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from mattn.data import split_pairs, translation_grammar
-from mattn.data.numerals import (
-    chinese_number,
-    english_number,
-    english_ordinal,
-    english_year,
-)
 from mattn.data.pairs import END, PAD, START, UNKNOWN, BytePairs, Words, pair_batches
 from mattn.data.translation import (
     LONGEST_TRAINED,
     english_words,
     is_held_out,
     split_of,
+)
+from mattn.data.translation.numerals import (
+    chinese_number,
+    english_number,
+    english_ordinal,
+    english_year,
 )
 
 

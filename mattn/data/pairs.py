@@ -33,7 +33,7 @@ SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
 """The first tokens of every vocabulary."""
 PAD, START, END, UNKNOWN = range(4)
 
-Pair = tuple[Sequence[int], Sequence[int]]
+TokenPair = tuple[Sequence[int], Sequence[int]]
 
 
 class Words:
@@ -109,7 +109,7 @@ class BytePairs:
 
 
 def pair_batches(
-    pairs: Iterable[Pair], *, n_tokens: int, generator: torch.Generator
+    pairs: Iterable[TokenPair], *, n_tokens: int, generator: torch.Generator
 ) -> Iterator[tuple[Int[Tensor, "B T"], Int[Tensor, "B U"], Int[Tensor, " B"]]]:
     """Batches without end of (source, target, source lengths), as models take them.
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mattn.data.draws import uniform_draws
 from mattn.inputs import random_source, token_list, whole_number
 
 __all__ = ["END", "Grammar", "stories"]
@@ -104,7 +105,7 @@ class Grammar:
     def sample(self, n_stories: int, *, generator: torch.Generator) -> list[list[int]]:
         """``n_stories`` independent stories as token numbers, each with its end."""
         whole_number(n_stories, "n_stories", least=0)
-        uniform = _uniform(random_source(generator, "Grammar.sample"))
+        uniform = uniform_draws(random_source(generator, "Grammar.sample"))
         return [self._one(uniform) for _ in range(n_stories)]
 
     def log_probs(self, story: Any) -> list[float]:
@@ -331,11 +332,6 @@ class Grammar:
                         f"{sorted(begins & seen)[0]!r}; make the first words differ."
                     )
                 seen |= begins
-
-
-def _uniform(generator: torch.Generator) -> Iterator[float]:
-    while True:
-        yield from torch.rand(4096, generator=generator, dtype=torch.float64).tolist()
 
 
 def _even(*options: str) -> list[tuple[float, tuple[str, ...]]]:

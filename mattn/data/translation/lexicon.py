@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mattn.data.numerals import MONTHS, WEEKDAYS
+from mattn.data.translation.numerals import MONTHS, WEEKDAYS
 
 __all__ = [
     "ADJECTIVES",

@@ -1,0 +1,68 @@
+"""Which pairs are trained on, and which are kept to judge what was learned."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+
+from mattn.data.translation.english_chinese import translation_grammar
+from mattn.data.translation.grammar import Pair
+from mattn.inputs import whole_number
+
+__all__ = ["LONGEST_TRAINED", "is_held_out", "split_of", "split_pairs"]
+
+LONGEST_TRAINED = 18
+"""English words and marks of the longest training sentence."""
+
+
+def is_held_out(pattern: tuple[str, str, str]) -> bool:
+    """Whether a pattern (kind, word, noun) is kept from training: one in eight.
+
+    Decided by a checksum of its words, so that it is the same everywhere.
+    """
+    return zlib.crc32(" ".join(pattern).encode()) % 8 == 0
+
+
+def split_of(pair: Pair) -> str | None:
+    """The one split that a pair may be in; ``None``: in none.
+
+    ``"train"``: at most 18 words and marks, no relative clause inside another,
+    no pattern that is held out. ``"new"``: the same size,
+    with a pattern that is held out. ``"longer"``: more words, all patterns of
+    training. A twentieth of the sentences of training size, told by a
+    checksum, is ``"valid"`` instead.
+    """
+    held_out = any(map(is_held_out, pair.patterns))
+    if len(pair.english) > LONGEST_TRAINED:
+        return None if held_out else "longer"
+    if pair.depth > 1:
+        return None
+    if held_out:
+        return "new"
+    in_valid = zlib.crc32(" ".join(pair.english).encode()) % 20 == 0
+    return "valid" if in_valid else "train"
+
+
+def split_pairs(
+    sizes: dict[str, int], *, generator: torch.Generator
+) -> dict[str, list[Pair]]:
+    """So many different pairs of each split, see :func:`split_of`."""
+    unknown = set(sizes) - {"train", "valid", "new", "longer"}
+    if unknown:
+        raise ValueError(
+            "split_pairs: expected splits train, valid, new, longer; got "
+            f"{sorted(unknown)}."
+        )
+    for split, size in sizes.items():
+        whole_number(size, f"split_pairs: a number of pairs for {split!r}", least=0)
+    out: dict[str, list[Pair]] = {split: [] for split in sizes}
+    seen: set[tuple[str, ...]] = set()
+    for pair in translation_grammar().sample(generator=generator):
+        split = split_of(pair)
+        if split in out and len(out[split]) < sizes[split] and pair.english not in seen:
+            seen.add(pair.english)
+            out[split].append(pair)
+        if all(len(out[split]) == size for split, size in sizes.items()):
+            return out
+    raise AssertionError("the grammar has no end")
