@@ -43,8 +43,9 @@ from torch import Tensor, nn
 
 from mattn import Config, Decoder
 from mattn.data import Characters, random_windows, tiny_shakespeare, windows
+from mattn.losses import evaluate
 from mattn.repro import start
-from mattn.training import Recipe, evaluate, fit
+from mattn.training import Recipe, fit
 
 N_TURNS = 50
 REFERENCE_STEPS, REFERENCE_LR = 2000, 1e-3

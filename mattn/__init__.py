@@ -6,8 +6,8 @@ point down, and a test holds the modules to this drawing:
     5  audit · metrics
     4  generation · training · pretrained · plotting
     3  models · playground · reader
-    2  attention · kernels · embedding
-    1  masks · softmax · cache · rotary · filters · data · files · losses
+    2  attention · kernels · embedding · checkpoint
+    1  masks · softmax · cache · rotary · filters · data · files · losses · optimizers
     0  inputs · checks · repro · optional
 
 The names below, and the modules above, are loaded when they are first used:

@@ -1,7 +1,7 @@
 """Losses: how surprised a model is by the token that follows, in nats.
 
 Which token is the target of which logits, and which targets count, is said
-here and nowhere else. Given out by :mod:`mattn.training`.
+here and nowhere else.
 """
 
 from __future__ import annotations

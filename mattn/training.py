@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import collections
-import itertools
-import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from mattn.files import stored_tensors
+from mattn.checkpoint import Run, batch_tensors
 from mattn.inputs import whole_number
-from mattn.losses import (
-    NoTargetsError,
-    evaluate,
-    held_out_losses,
-    next_token_loss,
-    token_losses,
-    translation_loss,
-)
+from mattn.losses import NoTargetsError, next_token_loss
+from mattn.optimizers import Muon
 from mattn.optional import needed
 
-__all__ = [
-    "History",
-    "Muon",
-    "Recipe",
-    "evaluate",
-    "fit",
-    "held_out_losses",
-    "next_token_loss",
-    "optimizers",
-    "orthogonalised",
-    "schedule",
-    "token_losses",
-    "translation_loss",
-]
+__all__ = ["History", "Recipe", "fit", "optimizers", "schedule"]
 
 
 @dataclass(frozen=True)
@@ -108,98 +84,6 @@ def schedule(step: int, n_steps: int, recipe: Recipe | None = None) -> float:
     gone = (step - warm_up) / (n_steps - warm_up)
     left = 1 - gone if recipe.decay == "linear" else (1 + math.cos(math.pi * gone)) / 2
     return recipe.final + (1 - recipe.final) * left
-
-
-_QUINTIC = (3.4445, -4.775, 2.0315)
-
-
-def orthogonalised(
-    x: Float[Tensor, "N rows columns"], *, n_steps: int = 5
-) -> Float[Tensor, "N rows columns"]:
-    """Each matrix U·S·Vᵀ of the stack as about U·Vᵀ, by matrix products alone.
-
-    Newton–Schulz iteration x ← a·x + b·(x·xᵀ)·x + c·(x·xᵀ)²·x, from a norm of
-    1. It applies an odd polynomial to each singular value and leaves U and V
-    as they are. The coefficients are Jordan's, steep at 0: after five steps
-    singular values from 0.01 to 1 lie between 0.68 and 1.14.
-
-    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
-    """
-    n_steps = whole_number(n_steps, "orthogonalised: n_steps", least=0)
-    if x.ndim != 3:
-        raise ValueError(
-            "orthogonalised: expected a stack of matrices (N, rows, columns); got "
-            f"{tuple(x.shape)}. Of one matrix, make x[None]."
-        )
-    a, b, c = _QUINTIC
-    dtype, wide = x.dtype, x.shape[1] <= x.shape[2]
-    x = x if wide else x.mT  # x·xᵀ is then the smaller of the two products
-    x = x.float() if dtype.itemsize < 4 else x
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(n_steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(
-            x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a
-        )
-    return (x if wide else x.mT).to(dtype)
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is :func:`orthogonalised`: for hidden matrices.
-
-    All directions of a matrix move at the same rate, the rare ones too. The
-    update has singular values near √max(1, rows / columns) times ``lr``.
-    Matrices of one shape are treated as one stack.
-
-    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
-    """
-
-    def __init__(
-        self,
-        parameters: Iterable[Any],
-        lr: float,
-        *,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-    ):
-        super().__init__(
-            parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        )
-        for group in self.param_groups:
-            rate, share = group["lr"], group["momentum"]
-            if not (0 < rate < math.inf and 0 <= share < 1):
-                raise ValueError(
-                    "Muon: expected finite lr > 0 and momentum of at least 0, below 1; "
-                    f"got {rate} and {share}."
-                )
-            for p in group["params"]:
-                if p.ndim != 2:
-                    raise ValueError(
-                        f"Muon: expected matrices; got shape {tuple(p.shape)}. Leave "
-                        "gains, biases and embeddings to AdamW."
-                    )
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Nesterov momentum, orthogonalised, times the rate."""
-        for group in self.param_groups:
-            alike: dict[tuple, list[Tensor]] = {}
-            for p in group["params"]:
-                if p.grad is not None:
-                    alike.setdefault((p.shape, p.dtype, p.device), []).append(p)
-            for ((rows, columns), *_), matrices in alike.items():
-                # Each has a momentum of its own: another time others have gradients.
-                for p in matrices:
-                    if "momentum" not in self.state[p]:
-                        self.state[p]["momentum"] = torch.zeros_like(p)
-                momenta = [self.state[p]["momentum"] for p in matrices]
-                gradients = [p.grad for p in matrices]
-                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-                gradient, momentum = torch.stack(gradients), torch.stack(momenta)
-                update = orthogonalised(gradient.lerp(momentum, group["momentum"]))
-                rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, list(update.unbind()), alpha=-rate)
 
 
 def optimizers(
@@ -288,7 +172,7 @@ def fit(
         raise ValueError(f"fit: expected a finite lr > 0; got {lr}.")
     recipe = recipe or Recipe()
     asked = {"n_steps": n_steps, "lr": float(lr)} | asdict(recipe)
-    run = _Run(model, optimizers(model, lr, recipe), asked, History([], []))
+    run = Run(model, optimizers(model, lr, recipe), asked)
     batches = iter(batches)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
@@ -302,7 +186,7 @@ def fit(
             run.load(path, batches)
     model.train()
     silent = os.environ.get("MATTN_PROGRESS") == "0"
-    first = len(run.history.steps)
+    first = len(run.steps)
     steps = range(first, n_steps)
     began, n_read = time.perf_counter(), 0
     bar = tqdm(
@@ -311,11 +195,11 @@ def fit(
     try:
         for step, batch in bar:
             share = schedule(step, n_steps, recipe)
-            run.step(step, batch, loss, share, recipe.clip)
+            _step(run, step, batch, loss, share, recipe.clip)
             if not silent:
                 n_read += _tokens(batch).numel()
                 speed = n_read / (time.perf_counter() - began)
-                shown = {"loss": f"{run.history.losses[-1]:.3f}"}
+                shown = {"loss": f"{run.losses[-1]:.3f}"}
                 shown["tokens/s"] = f"{speed:,.0f}"
                 bar.set_postfix(shown, refresh=False)
             done = step + 1
@@ -327,128 +211,40 @@ def fit(
         raise
     finally:
         bar.close()
-    if len(run.history.steps) < n_steps:
+    if len(run.steps) < n_steps:
         raise ValueError(
-            f"fit: expected {n_steps} batches; got {len(run.history.steps)}. The rate "
+            f"fit: expected {n_steps} batches; got {len(run.steps)}. The rate "
             "had not come down yet: give more batches, or ask for fewer steps."
         )
-    return run.history
+    return History(run.steps, run.losses)
 
 
-_FORMAT = "mattn checkpoint 2"  # another one when what a checkpoint holds changes
-
-
-@dataclass
-class _Run:
-    """All that changes from step to step."""
-
-    model: nn.Module
-    optimizers: list[torch.optim.Optimizer]
-    asked: dict[str, Any]
-    history: History
-
-    def step(self, step: int, batch, loss, share: float, clip: float | None) -> None:
-        several = isinstance(batch, tuple | list)
-        logits = self.model(*batch) if several else self.model(batch)
-        try:
-            value = loss(logits, batch)
-        except NoTargetsError as error:
-            raise FloatingPointError(
-                f"step {step}: loss is nan: was every target ignored? {error}"
-            ) from error
-        self.model.zero_grad()
-        value.backward()
-        number = value.item()
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), math.inf if clip is None else clip
-        ).item()
-        if not (math.isfinite(number) and math.isfinite(norm)):
-            raise FloatingPointError(
-                f"step {step}: loss is {number}, gradient norm {norm}. "
-                + _cause(self.model, logits, number, self.asked)
-            )
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["peak"]
-            optimizer.step()
-        self.history.steps.append(step)
-        self.history.losses.append(number)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds."""
-        found = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        found = {f"model.{name}": tensor for name, tensor in found.items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for p, state in optimizer.state_dict()["state"].items():
-                for name, tensor in state.items():
-                    found[f"optimizer.{i}.{p}.{name}"] = tensor
-        found["losses"] = torch.tensor(self.history.losses, dtype=torch.float64)
-        found["random"] = torch.get_rng_state()
-        return {name: tensor.detach().contiguous() for name, tensor in found.items()}
-
-    def save(self, path: Path, batch) -> None:
-        """Write the checkpoint beside its place, then move it there: all or nothing."""
-        metadata = {
-            "format": _FORMAT,
-            "asked": json.dumps(self.asked),
-            "last_batch": str(_digest(batch)),
-        }
-        unfinished = path.with_name(path.name + ".part")
-        save_file = needed("safetensors.torch", "pretrained", "checkpoint").save_file
-        try:
-            save_file(self.tensors(), unfinished, metadata)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-    def load(self, path: Path, batches) -> None:
-        """Take up a checkpoint, and read past the batches it has used.
-
-        Nothing of the run changes before all of it is known to fit.
-        """
-        found, metadata = stored_tensors(path, extra="pretrained", by="fit")
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(
-                f"fit: expected {path.name} to be a checkpoint of this version of "
-                "mattn; got another file of safetensors. Delete it, or give another "
-                "name, to begin anew."
-            )
-        before = json.loads(metadata["asked"])
-        now = json.loads(json.dumps(self.asked))
-        changed = sorted(name for name in now if before.get(name) != now[name])
-        own, theirs = (
-            {k: (v.shape, v.dtype) for k, v in of.items() if k.startswith("model.")}
-            for of in (self.tensors(), found)
+def _step(run: Run, step: int, batch, loss, share: float, clip: float | None) -> None:
+    several = isinstance(batch, tuple | list)
+    logits = run.model(*batch) if several else run.model(batch)
+    try:
+        value = loss(logits, batch)
+    except NoTargetsError as error:
+        raise FloatingPointError(
+            f"step {step}: loss is nan: was every target ignored? {error}"
+        ) from error
+    run.model.zero_grad()
+    value.backward()
+    number = value.item()
+    norm = nn.utils.clip_grad_norm_(
+        run.model.parameters(), math.inf if clip is None else clip
+    ).item()
+    if not (math.isfinite(number) and math.isfinite(norm)):
+        raise FloatingPointError(
+            f"step {step}: loss is {number}, gradient norm {norm}. "
+            + _cause(run.model, logits, number, run.asked)
         )
-        if changed or own != theirs:
-            raise ValueError(
-                f"fit: expected {path.name} to be of this run; got one of another "
-                f"{', '.join(changed) or 'model'}. Delete it to begin anew."
-            )
-        losses = found.pop("losses").tolist()
-        used = collections.deque(itertools.islice(batches, len(losses)), maxlen=1)
-        if not used or str(_digest(used[0])) != metadata["last_batch"]:
-            raise ValueError(
-                f"fit: expected the batches that {path.name} was trained on, from "
-                "their beginning; got others. Build them anew with the same seed; or "
-                "they draw from the global generator, as dropout does: give what "
-                "shuffles them, such as a DataLoader, a generator of its own."
-            )
-        self.history.steps.extend(range(len(losses)))
-        self.history.losses.extend(losses)
-        targets = self.tensors()
-        with torch.no_grad():
-            for name in own:
-                targets[name].copy_(found[name])
-        for i, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in found.items():
-                kind, *where = name.split(".")
-                if kind == "optimizer" and int(where[0]) == i:
-                    state.setdefault(int(where[1]), {})[where[2]] = tensor
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(found["random"])
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["peak"]
+        optimizer.step()
+    run.steps.append(step)
+    run.losses.append(number)
 
 
 def _cause(model: nn.Module, logits: Tensor, number: float, asked: dict) -> str:
@@ -470,20 +266,7 @@ def _cause(model: nn.Module, logits: Tensor, number: float, asked: dict) -> str:
     )
 
 
-def _tensors(batch: Any) -> list[Tensor]:
-    several = batch if isinstance(batch, tuple | list) else (batch,)
-    return [t for t in several if isinstance(t, Tensor)]
-
-
 def _tokens(batch: Any) -> Tensor:
     """What is counted as read: the tokens, or the last rows of tokens of a tuple."""
-    tensors = _tensors(batch)
+    tensors = batch_tensors(batch)
     return ([t for t in tensors if t.ndim > 1] or tensors)[-1]
-
-
-def _digest(batch: Any) -> int:
-    value = 0
-    for tensor in _tensors(batch):
-        flat = tensor.detach().cpu().reshape(-1)
-        value = zlib.crc32(flat.view(torch.uint8).numpy().tobytes(), value)
-    return value

@@ -39,7 +39,7 @@ from mattn.audit import (
 )
 from mattn.audit.subject import preserved
 from mattn.generation import beam_search
-from mattn.training import next_token_loss
+from mattn.losses import next_token_loss
 
 pytest_plugins = ["mattn.audit.pytest_plugin"]
 

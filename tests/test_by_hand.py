@@ -38,10 +38,10 @@ from mattn.audit import audit
 from mattn.checks import influence, same
 from mattn.data import MarkovSource
 from mattn.generation import beam_search, min_p, repetition_penalty, top_p
+from mattn.losses import next_token_loss, translation_loss
 from mattn.masks import default_positions
 from mattn.models import MLP, Config, Decoder
 from mattn.rotary import Rotary
-from mattn.training import next_token_loss, translation_loss
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
 LIBRARIES = {"numpy", "torch", "math"}

@@ -25,8 +25,8 @@ from mattn.data.translation import (
     split_pairs,
     translation_grammar,
 )
+from mattn.losses import next_token_loss
 from mattn.playground import embed, playground, project
-from mattn.training import next_token_loss
 
 MASK = causal.matrix(3, 4)
 SQUARE = causal.matrix(4)

@@ -19,6 +19,13 @@ import torch
 from refusals import messages
 from torch import nn
 
+from mattn.losses import (
+    evaluate,
+    held_out_losses,
+    next_token_loss,
+    token_losses,
+    translation_loss,
+)
 from mattn.metrics import (
     NGram,
     bits_per_character,
@@ -28,19 +35,8 @@ from mattn.metrics import (
     repetition,
     translation_scores,
 )
-from mattn.training import (
-    Muon,
-    Recipe,
-    evaluate,
-    fit,
-    held_out_losses,
-    next_token_loss,
-    optimizers,
-    orthogonalised,
-    schedule,
-    token_losses,
-    translation_loss,
-)
+from mattn.optimizers import Muon, orthogonalised
+from mattn.training import Recipe, fit, optimizers, schedule
 
 V = 5
 NAN, INF = math.nan, math.inf

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from mattn.data import padded
-from mattn.metrics import loss_by_position, mean_loss
-from mattn.training import (
+from mattn.losses import (
     evaluate,
-    fit,
     held_out_losses,
     next_token_loss,
     token_losses,
     translation_loss,
 )
+from mattn.metrics import loss_by_position, mean_loss
+from mattn.training import fit
 
 V = 7
 HALVES = [torch.float16, torch.bfloat16]

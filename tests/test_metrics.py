@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from mattn.losses import evaluate, held_out_losses
 from mattn.metrics import (
     Estimate,
     NGram,
@@ -17,7 +18,6 @@ from mattn.metrics import (
     repetition,
     translation_scores,
 )
-from mattn.training import evaluate, held_out_losses
 
 
 def draw(seed=0):

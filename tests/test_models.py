@@ -29,9 +29,9 @@ from mattn import (
     window,
 )
 from mattn.checks import influence
+from mattn.losses import next_token_loss
 from mattn.models import Block, Config, Decoder, EncoderDecoder
 from mattn.rotary import RopeScaling, Rotary
-from mattn.training import next_token_loss
 
 V, T = 13, 7
 BASE = Config(n_symbols=V, d_model=24, n_layers=2, n_heads=4)

@@ -8,19 +8,10 @@ import torch
 from torch import nn
 
 from mattn.data import random_windows
+from mattn.losses import evaluate, held_out_losses, next_token_loss, token_losses
 from mattn.models import Config, Decoder
-from mattn.training import (
-    Muon,
-    Recipe,
-    evaluate,
-    fit,
-    held_out_losses,
-    next_token_loss,
-    optimizers,
-    orthogonalised,
-    schedule,
-    token_losses,
-)
+from mattn.optimizers import Muon, orthogonalised
+from mattn.training import Recipe, fit, optimizers, schedule
 
 V = 5
 

@@ -15,8 +15,9 @@ import mattn
 from mattn.checks import influence
 from mattn.data.pairs import END, PAD, START, pair_batches
 from mattn.generation import Conditioned, beam_search, log_probs, translate
+from mattn.losses import translation_loss
 from mattn.models import Config, EncoderDecoder
-from mattn.training import Recipe, fit, translation_loss
+from mattn.training import Recipe, fit
 
 V = 13
 WAYS = ("teacher_forced", "free_running")

@@ -24,7 +24,7 @@ def look() -> dict[str, list[str]]:
     )
     from mattn.audit import Adapter, audit, audit_beam, audit_labels
     from mattn.generation import beam_search
-    from mattn.training import next_token_loss
+    from mattn.losses import next_token_loss
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -1,0 +1,122 @@
+"""A run of training in a file: saved on the way, and taken up where it was left."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mattn.files import stored_tensors
+from mattn.optional import needed
+
+__all__ = ["Run", "batch_tensors"]
+
+_FORMAT = "mattn checkpoint 2"  # another one when what a checkpoint holds changes
+
+
+@dataclass
+class Run:
+    """All that changes from step to step."""
+
+    model: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    asked: dict[str, Any]
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds."""
+        found = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        found = {f"model.{name}": tensor for name, tensor in found.items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for p, state in optimizer.state_dict()["state"].items():
+                for name, tensor in state.items():
+                    found[f"optimizer.{i}.{p}.{name}"] = tensor
+        found["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        found["random"] = torch.get_rng_state()
+        return {name: tensor.detach().contiguous() for name, tensor in found.items()}
+
+    def save(self, path: Path, batch) -> None:
+        """Write the checkpoint beside its place, then move it there: all or nothing."""
+        metadata = {
+            "format": _FORMAT,
+            "asked": json.dumps(self.asked),
+            "last_batch": str(_digest(batch)),
+        }
+        unfinished = path.with_name(path.name + ".part")
+        save_file = needed("safetensors.torch", "pretrained", "checkpoint").save_file
+        try:
+            save_file(self.tensors(), unfinished, metadata)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def load(self, path: Path, batches) -> None:
+        """Take up a checkpoint, and read past the batches it has used.
+
+        Nothing of the run changes before all of it is known to fit.
+        """
+        found, metadata = stored_tensors(path, extra="pretrained", by="fit")
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(
+                f"fit: expected {path.name} to be a checkpoint of this version of "
+                "mattn; got another file of safetensors. Delete it, or give another "
+                "name, to begin anew."
+            )
+        before = json.loads(metadata["asked"])
+        now = json.loads(json.dumps(self.asked))
+        changed = sorted(name for name in now if before.get(name) != now[name])
+        own, theirs = (
+            {k: (v.shape, v.dtype) for k, v in of.items() if k.startswith("model.")}
+            for of in (self.tensors(), found)
+        )
+        if changed or own != theirs:
+            raise ValueError(
+                f"fit: expected {path.name} to be of this run; got one of another "
+                f"{', '.join(changed) or 'model'}. Delete it to begin anew."
+            )
+        losses = found.pop("losses").tolist()
+        used = collections.deque(itertools.islice(batches, len(losses)), maxlen=1)
+        if not used or str(_digest(used[0])) != metadata["last_batch"]:
+            raise ValueError(
+                f"fit: expected the batches that {path.name} was trained on, from "
+                "their beginning; got others. Build them anew with the same seed; or "
+                "they draw from the global generator, as dropout does: give what "
+                "shuffles them, such as a DataLoader, a generator of its own."
+            )
+        self.steps.extend(range(len(losses)))
+        self.losses.extend(losses)
+        targets = self.tensors()
+        with torch.no_grad():
+            for name in own:
+                targets[name].copy_(found[name])
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in found.items():
+                kind, *where = name.split(".")
+                if kind == "optimizer" and int(where[0]) == i:
+                    state.setdefault(int(where[1]), {})[where[2]] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(found["random"])
+
+
+def batch_tensors(batch: Any) -> list[Tensor]:
+    """The tensors of a batch, which may stand alone."""
+    several = batch if isinstance(batch, tuple | list) else (batch,)
+    return [t for t in several if isinstance(t, Tensor)]
+
+
+def _digest(batch: Any) -> int:
+    value = 0
+    for tensor in batch_tensors(batch):
+        flat = tensor.detach().cpu().reshape(-1)
+        value = zlib.crc32(flat.view(torch.uint8).numpy().tobytes(), value)
+    return value
