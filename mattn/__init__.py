@@ -4,10 +4,11 @@ One chapter of the book, one module of the package. Layers; imports only
 point down, and a test holds the modules to this drawing:
 
     5  audit · metrics
-    4  generation · training · pretrained · plotting
+    4  generation · training · pretrained
     3  models · playground · reader
     2  attention · kernels · embedding · checkpoint
-    1  masks · softmax · cache · rotary · filters · data · files · losses · optimizers
+    1  masks · softmax · cache · rotary · filters · data · files
+    1  losses · optimizers · plotting
     0  inputs · checks · repro · optional
 
 The names below, and the modules above, are loaded when they are first used:

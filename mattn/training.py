@@ -30,7 +30,8 @@ class Recipe:
     """
 
     muon_lr: float | None = None
-    """Rate of :class:`Muon` for the matrices inside the model; ``None``: AdamW."""
+    """Rate of :class:`~mattn.optimizers.Muon` for the matrices inside the model;
+    ``None``: AdamW."""
     head_lr: float | None = None
     """AdamW's rate for the head; ``None``: that of :func:`fit`."""
     betas: tuple[float, float] = (0.9, 0.99)

@@ -32,8 +32,7 @@ from mattn import (
     window,
 )
 from mattn.checks import same
-from mattn.playground import MAPS, embed, project, script
-from mattn.plotting import playground
+from mattn.playground import MAPS, embed, playground, project, script
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 SCRIPT = Path(mattn.__file__).with_name("playground.js")

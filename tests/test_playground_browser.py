@@ -19,8 +19,7 @@ from test_playground import states
 from mattn import attention, causal, full, masked_softmax, padding, prefix, window
 from mattn.checks import same
 from mattn.masks import documents
-from mattn.playground import project
-from mattn.plotting import playground
+from mattn.playground import playground, project
 
 TOKENS = ["the", "cat", "sat", "on", "the", "mat"]
 T = len(TOKENS)

@@ -1,0 +1,45 @@
+"""The book's figures: one visual language for masks, scores and weights.
+
+Rows are queries, downwards; columns are keys, their labels on top. A colour
+has one meaning everywhere and never stands alone: blocked cells are hatched,
+small grids print their values. Every ``show_…`` function returns the figure;
+``show_table`` returns a table.
+"""
+
+from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
+from mattn.plotting.diagrams import show_decoder, show_reach
+from mattn.plotting.matrices import (
+    show_attention,
+    show_blocks,
+    show_leaks,
+    show_mask,
+    show_masks,
+    show_probes,
+    show_scores,
+    show_weights,
+)
+from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY
+from mattn.plotting.tables import show_table, show_texts
+
+__all__ = [
+    "ALLOWED",
+    "BLOCKED",
+    "LEAK",
+    "QUERY",
+    "show_attention",
+    "show_blocks",
+    "show_curves",
+    "show_decoder",
+    "show_leaks",
+    "show_mask",
+    "show_masks",
+    "show_probes",
+    "show_reach",
+    "show_roofline",
+    "show_running",
+    "show_scaling",
+    "show_scores",
+    "show_table",
+    "show_texts",
+    "show_weights",
+]

@@ -1,0 +1,165 @@
+"""Curves: what training, softmax and a machine do, as one number changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mattn.plotting.given import check_some, curve_points
+from mattn.plotting.style import LINES, STYLES, finished
+
+__all__ = ["show_curves", "show_roofline", "show_running", "show_scaling"]
+
+
+def show_curves(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    floor: float | None = None,
+    floor_label: str = "entropy of the source",
+    x_label: str = "step",
+    y_label: str = "loss (nats per token)",
+    ax: Axes | None = None,
+) -> Figure:
+    """Curves ``name → (x, y)``; ``floor`` is drawn as a horizontal line.
+
+    Raises ``ValueError`` without curves, and for an x and a y of different lengths.
+    """
+    check_some(curves, "show_curves: expected at least one curve, name → (x, y)")
+    drawn = {name: curve_points(name, *curve) for name, curve in curves.items()}
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for index, (name, (x, y)) in enumerate(drawn.items()):
+        ax.plot(
+            x,
+            y,
+            label=name,
+            color=LINES[index % len(LINES)],
+            linestyle=STYLES[index % len(STYLES)],
+        )
+    if floor is not None:
+        ax.axhline(floor, color="0.35", lw=1)
+        ax.margins(y=0.1)  # room for the label
+        ax.annotate(
+            floor_label,
+            (1, floor),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, -4),
+            textcoords="offset points",
+            ha="right",
+            va="top",  # below the line: honest curves come down to it from above
+            color="0.25",
+        )
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return finished(ax.figure)
+
+
+def show_running(
+    scores: ArrayLike,
+    maximum: ArrayLike,
+    total: ArrayLike,
+) -> Figure:
+    """What the online softmax holds while it reads one row of scores.
+
+    Above: the scores and their running maximum. Below: the running sum of
+    exp(score − maximum).
+    """
+    keys = range(len(scores))
+    _, scores = curve_points("scores", keys, scores)
+    _, maximum = curve_points("maximum", keys, maximum)
+    _, total = curve_points("total", keys, total)
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(6, 3.6), sharex=True, layout="constrained"
+    )
+    above.plot(keys, scores, "o", color="0.45", ms=4, label="score")
+    above.step(keys, maximum, where="post", color=LINES[0], label="running maximum")
+    above.set(ylabel="score")
+    above.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.95))
+    below.step(keys, total, where="post", color=LINES[0])
+    below.set(xlabel="key position", ylabel="running sum", ylim=(0, None))
+    for ax in (above, below):
+        ax.spines[["top", "right"]].set_visible(False)
+    return finished(figure)
+
+
+def show_scaling(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    x_label: str = "T, positions",
+    y_label: str,
+    title: str | None = None,
+    empty: str = "no record yet",
+) -> Figure:
+    """Curves ``name → (x, y)`` on logarithmic axes; without any, a panel saying so.
+
+    Raises ``ValueError`` for what is not above 0: it has no place on such an axis.
+    """
+    drawn = {
+        name: curve_points(name, *curve, positive=True)
+        for name, curve in curves.items()
+    }
+    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for index, (name, (x, y)) in enumerate(drawn.items()):
+        style = {"color": LINES[index % len(LINES)], "ms": 4}
+        style["linestyle"] = STYLES[index % len(STYLES)]
+        ax.plot(x, y, marker="os^vDPX*"[index % 8], label=name, **style)
+    if curves:
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.legend(frameon=False, fontsize=8)
+    else:
+        ax.text(0.5, 0.5, empty, ha="center", va="center", transform=ax.transAxes)
+        ax.set(xticks=[], yticks=[])
+    ax.set(xlabel=x_label, ylabel=y_label)
+    if title is not None:
+        ax.set_title(title, fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    return finished(figure)
+
+
+def show_roofline(
+    operations: float,
+    bandwidth: float,
+    points: Mapping[str, float],
+    *,
+    title: str | None = None,
+) -> Figure:
+    """How fast a machine can be at an intensity, in operations a byte.
+
+    ``operations`` a second at most, ``bandwidth`` in bytes a second;
+    ``points`` are intensities, drawn where they meet the roof.
+    """
+    given = {"operations": operations, "bandwidth": bandwidth} | dict(points)
+    wrong = [
+        f"{name} {value}" for name, value in given.items() if not 0 < value < np.inf
+    ]
+    if wrong or not points:
+        raise ValueError(
+            "show_roofline: expected operations, bandwidth and at least one point, "
+            f"all above 0 and finite; got {wrong[0] if wrong else 'no point'}. Leave "
+            "out what was not measured."
+        )
+    ridge = operations / bandwidth
+    intensity = np.geomspace(
+        min(ridge / 20, *points.values()) / 2, max(ridge * 20, *points.values()) * 2
+    )
+    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    roof = np.minimum(operations, intensity * bandwidth) / 1e12
+    ax.loglog(intensity, roof, color="0.25")
+    ax.axvline(ridge, color="0.7", lw=1, ls=":")
+    for index, (name, x) in enumerate(points.items()):
+        y = min(operations, x * bandwidth) / 1e12
+        colour = LINES[index % len(LINES)]
+        ax.plot(x, y, "os^vDPX*"[index % 8], color=colour, label=name, ms=7)
+    ax.set(xlabel="operations a byte", ylabel="TFLOP/s at most")
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    if title is not None:
+        ax.set_title(title, fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    return finished(figure)

@@ -1,0 +1,122 @@
+"""Ways through a model: layers above one another, and the whole decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from mattn.inputs import whole_number
+from mattn.plotting.given import boolean_matrix, check_labels, check_query, matrix
+from mattn.plotting.style import ALLOWED, BLOCKED, QUERY, finished
+
+__all__ = ["show_decoder", "show_reach"]
+
+
+def show_reach(
+    allowed: Tensor | np.ndarray,
+    n_layers: int,
+    *,
+    query: int,
+    tokens: Sequence[str] | None = None,
+) -> Figure:
+    """Paths through ``n_layers`` of one mask, from inputs (below) to outputs.
+
+    A link joins key position j of a layer's input to query position i of its
+    output where the mask allows it. Links on a path to output ``query`` are
+    blue and thick; inputs that reach it are filled, the output is orange.
+    """
+    n_layers = whole_number(n_layers, "n_layers", least=1)
+    T = len(matrix(allowed))
+    allowed = boolean_matrix(allowed, (T, T))
+    check_query(query, T)
+    if tokens is not None:
+        check_labels("tokens", tokens, T)
+    reached = np.zeros((n_layers + 1, T), dtype=bool)
+    reached[n_layers, query] = True
+    for level in range(n_layers, 0, -1):
+        reached[level - 1] = allowed[reached[level]].any(axis=0)
+    figure, ax = plt.subplots(figsize=(6, 0.9 + 0.8 * n_layers), layout="constrained")
+    for level in range(n_layers):
+        for i, j in zip(*np.nonzero(allowed), strict=True):
+            on = reached[level + 1, i]
+            ax.plot(
+                (j, i),
+                (level, level + 1),
+                color=ALLOWED if on else BLOCKED,
+                lw=2 if on else 0.8,
+                zorder=2 if on else 1,
+            )
+    for level, j in np.ndindex(reached.shape):
+        asked = level == n_layers and j == query
+        fill = QUERY if asked else ALLOWED if reached[level, j] else "white"
+        ax.plot(j, level, "s" if asked else "o", ms=9, mfc=fill, mec="0.3", zorder=3)
+    names = [f"after layer {level}" for level in range(1, n_layers + 1)]
+    ax.set_yticks(range(n_layers + 1), ["input", *names])
+    ax.set_xticks(range(T), range(T) if tokens is None else tokens)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("position")
+    return finished(figure)
+
+
+def show_decoder(
+    tokens: Sequence[str],
+    allowed: Tensor | np.ndarray,
+    *,
+    n_layers: int,
+) -> Figure:
+    """The whole decoder: one column a position, read from the bottom up.
+
+    Thick vertical lines are the residual stream. Only attention joins
+    columns, along the blue links that ``allowed`` (T, T) permits; all other
+    parts work on each position by itself.
+    """
+    n_layers = whole_number(n_layers, "n_layers", least=1)
+    T = len(tokens)
+    allowed = boolean_matrix(allowed, (T, T))
+    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+
+    def box(x, y, width, height, text, edge="0.35"):
+        ax.add_patch(
+            Rectangle((x, y), width, height, fc="white", ec=edge, lw=1.2, zorder=2)
+        )
+        ax.text(
+            x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7
+        )
+
+    def arrow(start, end, **style):
+        style = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.35"} | style
+        ax.annotate("", end, start, arrowprops=style, zorder=4)
+
+    ax.add_patch(
+        Rectangle((-0.62, 1.25), T + 0.1, 5.0, fc="0.96", ec="0.6", ls="--", zorder=0)
+    )
+    ax.text(T - 0.45, 3.75, f"× {n_layers}", va="center", fontsize=10)
+    box(-0.2, 1.95, T - 0.4, 1.15, "", edge=ALLOWED)
+    ax.text(T - 0.45, 2.5, "norm,\nattention", va="center", fontsize=7, color=ALLOWED)
+    for x in range(T):
+        stream = x - 0.4
+        ax.plot((stream, stream), (0.45, 6.75), color="0.1", lw=2.2, zorder=3)
+        arrow((stream, 7.6), (stream, 8.2))
+        ax.text(stream, -0.75, tokens[x], ha="center", fontsize=9)
+        box(x - 0.62, -0.3, 0.44, 0.75, "embed")
+        arrow((stream, 1.6), (x + 0.1, 1.95))
+        arrow((x + 0.1, 3.1), (stream, 3.5))
+        arrow((stream, 4.0), (x + 0.1, 4.35))
+        box(x - 0.14, 4.35, 0.48, 0.85, "norm\nMLP")
+        arrow((x + 0.1, 5.2), (stream, 5.6))
+        for y in (3.5, 5.6):
+            ax.plot(stream, y, "o", ms=9, mfc="white", mec="0.1", zorder=5)
+            ax.text(stream, y - 0.02, "+", ha="center", va="center", zorder=6)
+        box(x - 0.62, 6.75, 0.44, 0.85, "norm\nhead")
+        ax.text(stream, 8.3, f"logits {x}", ha="center", fontsize=8)
+    for i, j in zip(*np.nonzero(allowed), strict=True):
+        arrow((j + 0.1, 2.02), (i + 0.1, 3.03), color=ALLOWED, lw=1.2)
+    ax.set(xlim=(-0.75, T + 0.1), ylim=(-0.95, 8.7))
+    ax.axis("off")
+    return finished(figure)
