@@ -50,24 +50,24 @@ endef
 
 ifdef SOLUTIONS
 book: $(READY) ## build the HTML book (SOLUTIONS=1: one with solutions, apart)
-	@$(PY) book/exercises.py solutions
+	@$(PY) -m book.classroom.exercises solutions
 	$(call build,_build/solutions/html,--toc _build/solutions/_toc.yml)
 	@rm -rf chapters/solutions
-	@$(PY) book/address.py "Not for the public." _build/solutions/html/index.html
+	@$(PY) -m book.site.address "Not for the public." _build/solutions/html/index.html
 else
 book: $(BUILT)
-	@$(PY) book/address.py "The book is built." _build/html/index.html
+	@$(PY) -m book.site.address "The book is built." _build/html/index.html
 endif
 
 open: $(BUILT) ## build the book and open it in a browser
-	@$(PY) book/address.py --open "The book is built." _build/html/index.html
+	@$(PY) -m book.site.address --open "The book is built." _build/html/index.html
 
 assignments: $(READY) $(INSTRUCTOR) ## notebooks to give out, and a course of nbgrader (SEED=k)
-	$(PY) book/assignments.py --seed $(or $(SEED),0)
+	$(PY) -m book.classroom.assignments --seed $(or $(SEED),0)
 
 grade: $(READY) $(INSTRUCTOR) ## grade a folder of notebooks (SUBMISSIONS=dir)
 	@test -f _build/assignments/.built || $(MAKE) --no-print-directory assignments
-	@$(PY) book/grade.py "$(SUBMISSIONS)" $(if $(GRADES),--out "$(GRADES)") \
+	@$(PY) -m book.classroom.grade "$(SUBMISSIONS)" $(if $(GRADES),--out "$(GRADES)") \
 		$(GRADE_OPTIONS)
 
 test: $(READY) ## everything a change must pass: style, book, tests, outputs
@@ -83,24 +83,24 @@ test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab,
 	$(PY) -m pytest tests -m long
 
 pdf: $(BUILT) ## the whole book as one PDF (needs chromium)
-	@$(PY) book/pdf.py
+	@$(PY) -m book.site.pdf
 
 zip: $(BUILT) ## the HTML book as one file, to be read without a server
-	@$(PY) book/archive.py
+	@$(PY) -m book.site.archive
 
 serve: $(BUILT) ## build the book and serve it on this machine (PORT=8000)
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 lab: $(READY) ## open the notebooks in JupyterLab
-	@$(PY) book/exercises.py student
+	@$(PY) -m book.classroom.exercises student
 	MATTN_PROGRESS=1 $(PY) -m jupyter lab --notebook-dir=chapters
 
 notebooks: $(READY) ## run every notebook and store its outputs in place
-	$(PY) book/notebooks.py run
+	$(PY) -m book.notebooks run
 
 tidy: $(READY) ## canonical form: notebooks (not executed) and code style
-	$(PY) book/notebooks.py tidy
-	$(PY) book/notebooks.py tidy exercises/*.ipynb
+	$(PY) -m book.notebooks tidy
+	$(PY) -m book.notebooks tidy exercises/*.ipynb
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 

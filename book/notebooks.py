@@ -1,7 +1,7 @@
 """Execute notebooks in place and bring them into canonical form.
 
-    python book/notebooks.py run  [NOTEBOOK ...]     execute, store, canonicalise
-    python book/notebooks.py tidy [NOTEBOOK ...]     canonicalise only
+    python -m book.notebooks run  [NOTEBOOK ...]     execute, store, canonicalise
+    python -m book.notebooks tidy [NOTEBOOK ...]     canonicalise only
 
 Canonical form keeps diffs small: stable cell ids, no volatile metadata,
 stream outputs joined, one final newline. Without names: every chapter.
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+from book import ROOT
+
 CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable"}
 KERNEL = {
     "display_name": "Python 3 (ipykernel)",

@@ -15,9 +15,9 @@ from typing import Any
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from notebooks import to_text
 
-import exercises as ex
+from book.classroom import exercises as ex
+from book.notebooks import to_text
 
 ENDLESS = "while True:\n    pass"
 STUBBORN = (

@@ -1,6 +1,8 @@
 """What every test stands on: checked shapes, one thread, fixed randomness."""
 
 import os
+import sys
+from pathlib import Path
 
 import torch
 from jaxtyping import install_import_hook
@@ -9,6 +11,9 @@ from jaxtyping import install_import_hook
 # before anything imports Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# The package `book` is that of the tree. Last: mattn is the one that is installed.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 # From here on every shape and dtype in a signature of mattn is enforced.
 install_import_hook("mattn", "checker.check")

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import exercises as ex
+from book.classroom import exercises as ex
 
 SECONDS = 1800  # a guard against what hangs, not against what is slow
 

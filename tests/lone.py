@@ -26,8 +26,9 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
-from editions import USES, declared
 from packaging.requirements import Requirement
+
+from book.site.editions import USES, declared
 
 BROUGHT = ("numpy", "torch", "matplotlib", "ipykernel")
 # What a machine with a GPU has besides: PyTorch brings it there.

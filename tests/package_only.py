@@ -1,7 +1,7 @@
 """``pytest --package``: the package's tests only, wherever their files lie.
 
 A test file is the package's if everything that it and its helpers import at module
-level is installed and none of it is in ``book/``. So the same command serves an
+level is installed and none of it is in ``book``. So the same command serves an
 environment that has no more than the package needs. What is left out is named.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-BOOK = TESTS.parent / "book"
+BOOK = "book"
 
 
 def imports(path: Path) -> set[str]:
@@ -38,7 +38,7 @@ def obstacle(path: Path) -> str | None:
         file = todo.pop()
         seen.add(file)
         for name in sorted(imports(file)):
-            if list(BOOK.rglob(f"{name}.py")):
+            if name == BOOK:
                 return "of the book"
             helpers = set(TESTS.rglob(f"{name}.py"))
             todo += helpers - seen

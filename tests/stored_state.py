@@ -21,7 +21,8 @@ from pathlib import Path
 import nbformat
 import yaml
 from nbformat import NotebookNode
-from notebooks import canonical, to_text
+
+from book.notebooks import canonical, to_text
 
 ROOT = Path(__file__).resolve().parent.parent
 TAGS = {"raises-exception"}

@@ -1,6 +1,6 @@
 """Every page, in light and in dark, judged by axe-core.
 
-The theme's own faults are put right in book/pages.py, so none is excepted.
+The theme's own faults are put right in book/site/pages.py, so none is excepted.
 """
 
 from __future__ import annotations

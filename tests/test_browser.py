@@ -11,9 +11,10 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import pdf
 import pytest
 from stored_state import ROOT, listed_in_toc
+
+from book.site import pdf
 
 BUILT = ROOT / "_build" / "html"
 PAGES = ["index", *sorted(listed_in_toc()), "search", "genindex"]

@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 
-import chinese_font
 import pytest
-from chinese_font import CHINESE, FONT, characters
 from stored_state import ROOT
+
+from book.site import chinese_font
+from book.site.chinese_font import CHINESE, FONT, characters
 
 STYLE = (ROOT / "book" / "static" / "mattn.css").read_text(encoding="utf-8")
 
@@ -20,7 +21,7 @@ def test_every_chinese_character_of_the_sources_has_a_shape() -> None:
     with TTFont(FONT) as font:
         shapes = {chr(code) for code, name in font.getBestCmap().items()}
     missing = characters() - shapes
-    assert not missing, f"run book/chinese_font.py again: {''.join(sorted(missing))}"
+    assert not missing, f"run chinese_font again: {''.join(sorted(missing))}"
     assert len(characters()) > 200
 
 

@@ -10,15 +10,16 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import editions
 import nbformat
 import pytest
-from editions import Edition, Repository, colab
 from lone import Machine, canonical, clone, closure, commit
 from nbclient.exceptions import CellExecutionError
-from notebooks import to_text
 from stored_state import ROOT
 from test_package import CALLS, complaints, names_the_extra
+
+from book.notebooks import to_text
+from book.site import editions
+from book.site.editions import Edition, Repository, colab
 
 pytestmark = [
     pytest.mark.long,

@@ -8,16 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import editions
 import nbformat
 import published
 import pytest
-from editions import Edition, Repository, find_edition, find_repository
 from html_checks import CHECKS, Site
 from published import CI
 from stored_state import ROOT, listed_in_toc
 
-from exercises import write_student_pages
+from book.classroom.exercises import write_student_pages
+from book.site import editions
+from book.site.editions import Edition, Repository, find_edition, find_repository
 
 REPOSITORY = Repository("https://github.com", "owner/name")
 EDITION = Edition(REPOSITORY, "v1.2.3", "v1.2.3")

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 from exercise_runs import Attempt, Runner, headings, run_alone, run_whole
-from notebooks import canonical, to_text
 from stored_state import MACHINE, ROOT, code_cells, n_words
 
-import exercises as ex
+from book.classroom import exercises as ex
+from book.notebooks import canonical, to_text
 
 CHAPTERS = ROOT / "chapters"
 STEMS = [path.stem for path in ex.sources()]
@@ -75,7 +75,7 @@ def faults_of_form(stem: str) -> Iterator[str]:
     text = (ex.SOURCES / f"{stem}.ipynb").read_text(encoding="utf-8")
     notebook = notebook_of(stem)
     if to_text(canonical(deepcopy(notebook))) != text:
-        yield "not in canonical form: python book/notebooks.py tidy exercises/*.ipynb"
+        yield "not in canonical form: python -m book.notebooks tidy exercises/*.ipynb"
     chapter = CHAPTERS / f"{stem}.ipynb"
     if not chapter.is_file():
         yield f"no chapter {chapter.name}"

@@ -2,11 +2,11 @@
 
 import re
 
-import grade
 import pytest
 from stored_state import ROOT
 
-import exercises as ex
+from book.classroom import exercises as ex
+from book.classroom import intake, marks, sandbox
 
 PAGE = (ROOT / "chapters" / "for_instructors.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -92,16 +92,16 @@ def test_commands_and_columns_are_those_of_the_program() -> None:
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
     text = section("Grade")
     listed = re.search(r"Columns: (.*?);", text, re.DOTALL)[1]
-    assert re.findall(r"`(\w+)`", listed) == grade.COLUMNS
-    limits = grade.Limits()
+    assert re.findall(r"`(\w+)`", listed) == marks.COLUMNS
+    limits = sandbox.Limits()
     assert f"A cell may run {limits.cell_seconds} seconds" in text
     assert f"a submission {limits.seconds}" in text
     assert f"{limits.memory // 1024**3}\nGiB" in text
-    assert f"larger than {grade.MAX_BYTES // grade.MEGABYTE} MB" in text
+    assert f"larger than {intake.MAX_BYTES // intake.MEGABYTE} MB" in text
 
 
 def test_columns_of_the_imports() -> None:
-    source = (ROOT / "book" / "grade.py").read_text(encoding="utf-8")
+    source = (ROOT / "book" / "classroom" / "marks.py").read_text(encoding="utf-8")
     text = " ".join(section("Import into an LMS").split())
     for column in ("Student", "ID", "SIS User ID", "SIS Login ID", "Section"):
         assert f'"{column}"' in source

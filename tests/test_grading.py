@@ -18,16 +18,14 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
-import assignments
 import classroom
-import grade
-import nbgrader_worker
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from stored_state import ROOT
 
-import exercises as ex
+from book.classroom import assignments, intake, marks, sandbox, worker
+from book.classroom import exercises as ex
 
 GRADED = "01_concept"
 needs_nbgrader = pytest.mark.skipif(
@@ -41,12 +39,12 @@ LIMITS = ["--seconds", "240", "--cell-seconds", "30"]
 
 
 @pytest.fixture
-def known(tmp_path: Path) -> dict[str, grade.Assignment]:
+def known(tmp_path: Path) -> dict[str, intake.Assignment]:
     course = tmp_path / "course"
     for path in ex.sources()[:2]:
         target = course / "source" / path.stem / path.name
         ex.write_if_new(target, ex.to_text(ex.prepared(path)))
-    return grade.course_assignments(course)
+    return intake.course_assignments(course)
 
 
 @pytest.mark.parametrize(
@@ -65,19 +63,19 @@ def known(tmp_path: Path) -> dict[str, grade.Assignment]:
 )
 def test_student_of_a_file(file: str, student: str, canvas: str) -> None:
     folder = Path("submissions")
-    assert grade.who(folder / file, folder, "01_concept") == (student, canvas)
+    assert intake.who(folder / file, folder, "01_concept") == (student, canvas)
 
 
-def test_assignment_of_a_file(known: dict[str, grade.Assignment]) -> None:
+def test_assignment_of_a_file(known: dict[str, intake.Assignment]) -> None:
     first, second = known
     found = json.loads(ex.to_text(ex.student(known[second].source)))
-    assert grade.which(Path("x", f"a_{first}.ipynb"), found, known) == first
-    assert grade.which(Path("x", "a.ipynb"), found, known) == second
+    assert intake.which(Path("x", f"a_{first}.ipynb"), found, known) == first
+    assert intake.which(Path("x", "a.ipynb"), found, known) == second
     found["metadata"] = {}
-    assert grade.which(Path("x", "a.ipynb"), found, known) == second
+    assert intake.which(Path("x", "a.ipynb"), found, known) == second
     found["cells"] = []
-    assert grade.which(Path("x", "a.ipynb"), found, known) is None
-    assert grade.which(Path("x", "a.ipynb"), None, known) is None
+    assert intake.which(Path("x", "a.ipynb"), found, known) is None
+    assert intake.which(Path("x", "a.ipynb"), None, known) is None
 
 
 HOSTILE = {
@@ -96,32 +94,32 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:30].strip() or "blank")
 def test_what_is_no_submission_is_refused(
-    text: str, known: dict[str, grade.Assignment], tmp_path: Path
+    text: str, known: dict[str, intake.Assignment], tmp_path: Path
 ) -> None:
     path = tmp_path / f"ada_{next(iter(known))}.ipynb"
     path.write_text(text, encoding="utf-8")
-    one = grade.look_at(path, tmp_path, known)
+    one = intake.look_at(path, tmp_path, known)
     assert HOSTILE[text] in one.refused
-    rows = grade.rows_of(one, {})
+    rows = marks.rows_of(one, {})
     assert len(rows) == len(one.assignment.exercises)
     assert all(row["points"] == "0" and row["note"] == one.refused for row in rows)
 
 
-def test_a_link_is_refused(known: dict[str, grade.Assignment], tmp_path: Path) -> None:
+def test_a_link_is_refused(known: dict[str, intake.Assignment], tmp_path: Path) -> None:
     path = tmp_path / f"ada_{next(iter(known))}.ipynb"
     path.symlink_to("/etc/hostname")
-    assert grade.look_at(path, tmp_path, known).refused == "not a plain file"
+    assert intake.look_at(path, tmp_path, known).refused == "not a plain file"
 
 
 def test_points_in_a_submission_do_not_count(
-    known: dict[str, grade.Assignment],
+    known: dict[str, intake.Assignment],
 ) -> None:
     assignment = next(iter(known.values()))
     found = json.loads(ex.to_text(ex.student(assignment.source)))
     for cell in found["cells"]:
         if "nbgrader" in cell["metadata"]:
             cell["metadata"]["nbgrader"] |= {"points": 1000, "locked": False}
-    notebook, missing = grade.clean(found, assignment)
+    notebook, missing = intake.clean(found, assignment)
     assert not missing
     for cell in notebook.cells:
         if "nbgrader" in cell.metadata:
@@ -130,7 +128,7 @@ def test_points_in_a_submission_do_not_count(
 
 
 def test_the_newest_file_of_a_student_counts(
-    known: dict[str, grade.Assignment], tmp_path: Path
+    known: dict[str, intake.Assignment], tmp_path: Path
 ) -> None:
     name, assignment = next(iter(known.items()))
     text = ex.to_text(ex.student(assignment.source))
@@ -138,8 +136,8 @@ def test_the_newest_file_of_a_student_counts(
     for path, moment in zip(paths, (2000, 1000), strict=True):
         path.write_text(text, encoding="utf-8")
         os.utime(path, (moment, moment))
-    submissions = [grade.look_at(path, tmp_path, known) for path in paths]
-    grade.supersede(submissions)
+    submissions = [intake.look_at(path, tmp_path, known) for path in paths]
+    intake.supersede(submissions)
     assert [bool(one.refused) for one in submissions] == [False, True]
     assert paths[0].name in submissions[1].refused
     assert submissions[0].modified == "1970-01-01T00:33:20Z"
@@ -186,7 +184,7 @@ def test_what_runs_too_long_is_ended_with_its_children(detached: bool) -> None:
         f"start_new_session={detached})"
     )
     wait(lambda: alive(marker))
-    why = grade.watched(process, grade.Limits(seconds=1))
+    why = sandbox.watched(process, sandbox.Limits(seconds=1))
     assert "longer than 1 s" in why
     wait(lambda: not alive(marker))
 
@@ -203,15 +201,15 @@ def test_who_is_started_at_the_last_moment_is_ended_too() -> None:
         "time.sleep(600)"
     )
     wait(lambda: alive(f"sleep\0{marker}"))
-    assert grade.watched(process, grade.Limits(seconds=1))
+    assert sandbox.watched(process, sandbox.Limits(seconds=1))
     wait(lambda: not alive(f"sleep\0{marker}"))
 
 
 @needs_proc
 def test_what_needs_too_much_memory_is_ended() -> None:
     process = started("x = b'x' * 300_000_000; import time; time.sleep(600)")
-    limits = grade.Limits(seconds=300, memory=100_000_000)
-    assert "GiB" in grade.watched(process, limits)
+    limits = sandbox.Limits(seconds=300, memory=100_000_000)
+    assert "GiB" in sandbox.watched(process, limits)
 
 
 SPIN = "import time\nwhile time.process_time() < 1.5: pass"
@@ -221,26 +219,28 @@ SPIN = "import time\nwhile time.process_time() < 1.5: pass"
 def test_waiting_for_a_cpu_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock eight times as fast, a process seems to get an eighth of a CPU."""
     clock = SimpleNamespace(monotonic=lambda: 8 * time.monotonic(), sleep=time.sleep)
-    monkeypatch.setattr(grade, "time", clock)
+    monkeypatch.setattr(sandbox, "time", clock)
     process = started(SPIN)
-    assert grade.watched(process, grade.Limits(seconds=6)) == ""
+    assert sandbox.watched(process, sandbox.Limits(seconds=6)) == ""
     assert process.returncode == 0
-    assert "longer than 1 s" in grade.watched(started(SPIN), grade.Limits(seconds=1))
+    assert "longer than 1 s" in sandbox.watched(
+        started(SPIN), sandbox.Limits(seconds=1)
+    )
 
 
 def test_what_is_charged() -> None:
-    assert grade.charged(0.0, 10.0) == 10.0  # asleep
-    assert grade.charged(0.1, 10.0) == 10.0
-    assert grade.charged(2.5, 10.0) == 2.5  # a quarter of a CPU
-    assert grade.charged(20.0, 10.0) == 10.0  # two of them
-    assert grade.charged(-1.0, 10.0) == 10.0  # a child has gone
+    assert worker.charged(0.0, 10.0) == 10.0  # asleep
+    assert worker.charged(0.1, 10.0) == 10.0
+    assert worker.charged(2.5, 10.0) == 2.5  # a quarter of a CPU
+    assert worker.charged(20.0, 10.0) == 10.0  # two of them
+    assert worker.charged(-1.0, 10.0) == 10.0  # a child has gone
 
 
 @pytest.mark.parametrize(("share", "ended"), [(0.0, True), (0.1, False)])
 def test_a_cell_that_waits_for_a_cpu_goes_on(share: float, ended: bool) -> None:
     """A kernel of nbclient whose CPU time is a share of what the clock says."""
 
-    class Client(nbgrader_worker.OwnTime, NotebookClient):
+    class Client(worker.OwnTime, NotebookClient):
         interrupt_on_timeout = True
 
         def cpu(self) -> float:
@@ -261,24 +261,27 @@ def test_a_cell_that_waits_for_a_cpu_goes_on(share: float, ended: bool) -> None:
 def test_marks_that_cannot_be_read_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "marks.csv").write_text(text)
     with pytest.raises(SystemExit, match="line 2: expected columns student"):
-        grade.read_marks(tmp_path)
+        marks.read_marks(tmp_path)
 
 
 def test_marks_are_read_and_empty_ones_left_out(tmp_path: Path) -> None:
     text = "student,exercise,points\nada,explain,2.5\ngrace,explain,\n"
     (tmp_path / "marks.csv").write_text(text)
-    assert grade.read_marks(tmp_path) == {("ada", "explain"): 2.5}
+    assert marks.read_marks(tmp_path) == {("ada", "explain"): 2.5}
 
 
 def test_without_isolation_it_refuses(tmp_path: Path) -> None:
     course = tmp_path / "course"
     course.mkdir()
     (tmp_path / assignments.BUILT).touch()
-    script = "import grade, sys; grade.isolation = lambda: None; sys.exit(grade.main())"
+    script = (
+        "import sys; from book.classroom import grade; grade.isolation = lambda: None; "
+        "sys.exit(grade.main())"
+    )
     command = [sys.executable, "-c", script, str(tmp_path), "--course", str(course)]
     command += ["--out", str(tmp_path / "out")]
     usual = {k: v for k, v in os.environ.items() if k != "ALLOW_NETWORK"}
-    usual["PYTHONPATH"] = str(ROOT / "book")
+    usual["PYTHONPATH"] = str(ROOT)
     options = {"capture_output": True, "text": True, "check": False}
     done = subprocess.run(command, env=usual, **options)
     assert done.returncode == 1
@@ -310,11 +313,11 @@ def test_released_is_what_nbgrader_releases(path: Path, built: Path) -> None:
 
 def graded(folder: Path, out: Path, course: Path) -> list[dict[str, str]]:
     """What one command makes of a folder of submissions."""
-    command = [sys.executable, str(ROOT / "book" / "grade.py"), str(folder)]
+    command = [sys.executable, "-m", "book.classroom.grade", str(folder)]
     command += ["--out", str(out), "--course", str(course), *LIMITS]
     allowed = os.environ | {"ALLOW_NETWORK": "1"}
     done = subprocess.run(
-        command, env=allowed, capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=allowed, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
@@ -344,7 +347,7 @@ def test_a_class_of_thirty_earns_what_it_should(built: Path, tmp_path: Path) -> 
     desk = classroom.Desk(ex.SOURCES / f"{GRADED}.ipynb", built / "course")
     kinds = list(classroom.KINDS)
     assert len(kinds) == 30
-    if grade.isolation() is None:
+    if sandbox.isolation() is None:
         kinds.remove("network")
     folder, out = tmp_path / "class", tmp_path / "grades"
     handed = classroom.hand_in(folder, desk, kinds)
@@ -402,7 +405,7 @@ def test_twice_the_same_and_marks_by_hand(built: Path, tmp_path: Path) -> None:
     (folder / "exit_01_concept.ipynb").unlink()
     for row in by_hand:
         row["points"] = "2.5"
-    grade.write_csv(folder / grade.MARKS, by_hand[0], by_hand)
+    marks.write_csv(folder / marks.MARKS, by_hand[0], by_hand)
     marked = graded(folder, tmp_path / "three", built / "course")
     for old, new in zip(
         [row for row in first if row["student"] in ("right", "not-json")],

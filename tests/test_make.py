@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import address
 import pytest
 from stored_state import ROOT
+
+from book.site import address
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="make and sh are for Unix"),

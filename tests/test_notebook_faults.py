@@ -17,7 +17,6 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from nbval.plugin import get_sanitize_patterns
-from notebooks import to_text
 from stored_state import (
     BOLD,
     BOLD_NUMBER,
@@ -29,6 +28,8 @@ from stored_state import (
     png_of,
     prose_cells,
 )
+
+from book.notebooks import to_text
 
 NAME = "chapter"
 SANITIZE = ROOT / "tests/nbval_sanitize.cfg"

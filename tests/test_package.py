@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from editions import USES, declared
 from lone import canonical, closure, copy_package
 from packaging.requirements import Requirement
 from stored_state import ROOT
 from test_setup import pins
 
 import mattn
+from book.site.editions import USES, declared
 from mattn.optional import needed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
@@ -89,9 +89,9 @@ def imported(tree: ast.AST) -> set[str]:
     ("folder", "extras"), [("book", ["book", "grade"]), ("tests", ["test"])]
 )
 def test_what_a_folder_imports_is_in_its_extra(folder, extras):
-    files = [*(ROOT / folder).glob("*.py")]
-    own = {file.stem for file in [*ROOT.glob("book/*.py"), *ROOT.glob("tests/*.py")]}
-    own |= {"mattn", "mutants", "mutate", "audit_transformers"}  # of benchmarks
+    files = [*(ROOT / folder).rglob("*.py")]
+    own = {file.stem for file in ROOT.glob("tests/*.py")}
+    own |= {"book", "mattn", "mutants", "mutate", "audit_transformers"}  # of benchmarks
     names = set().union(*(imported(ast.parse(file.read_bytes())) for file in files))
     needs = {canonical(Requirement(line).name) for line in PROJECT["dependencies"]}
     # What nbgrader brings is in an environment of its own.

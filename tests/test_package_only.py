@@ -11,15 +11,13 @@ import pytest
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path, text in {
-        "book/site/pages.py": "",
         "tests/helpers/near.py": "import math",
-        "tests/helpers/far.py": "try:\n    from pages import x\nexcept OSError: pass",
+        "tests/helpers/far.py": "try:\n    import book\nexcept OSError: pass",
         "tests/helpers/round.py": "import test_round",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     monkeypatch.setattr(package_only, "TESTS", tmp_path / "tests")
-    monkeypatch.setattr(package_only, "BOOK", tmp_path / "book")
     return tmp_path / "tests"
 
 
@@ -27,8 +25,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("source", "why"),
     [
         ("import torch\nfrom numpy.typing import ArrayLike\nimport near", None),
-        ("def test():\n    import pages", None),
-        ("import pages", "of the book"),
+        ("def test():\n    import book", None),
+        ("from book.site import pages", "of the book"),
         ("from far import x", "of the book"),
         ("import not_there.at_all", "needs not_there"),
         ("import round", None),
@@ -51,7 +49,7 @@ def test_the_command_runs_what_is_left_and_names_the_rest(folder: Path) -> None:
     (folder / "conftest.py").write_text("from package_only import *")
     (folder / "test_plain.py").write_text("def test(): pass")
     (folder / "deep").mkdir()
-    (folder / "deep" / "test_book.py").write_text("import pages")
+    (folder / "deep" / "test_book.py").write_text("import book")
     command = [sys.executable, "-m", "pytest", "--package", "-p", "no:cacheprovider"]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from pages import PREVIEW, absolute, finished, open_graph, set_site, size_of
 from stored_state import ROOT
 from test_browser import NARROW, TYPESET, WIDE, browser, server  # noqa: F401
+
+from book.site.pages import PREVIEW, absolute, finished, open_graph, set_site, size_of
 
 BUILT = ROOT / "_build" / "html"
 CHAPTER = "chapters/02_mask_matrix"

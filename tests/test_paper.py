@@ -8,13 +8,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import archive
-import pdf
 import pytest
 from bs4 import BeautifulSoup
-from chinese_font import CHINESE
 from stored_state import ROOT
 from test_browser import browser  # noqa: F401
+
+from book.site import archive, pdf
+from book.site.chinese_font import CHINESE
 
 pytestmark = pytest.mark.long
 

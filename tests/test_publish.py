@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pdf
 import pytest
 import yaml
-from publish import assemble
 from stored_state import ROOT
 from test_setup import bound
+
+from book.site import pdf
+from book.site.publish import assemble
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONS = {

@@ -12,11 +12,12 @@ from pathlib import Path
 import published
 import pytest
 from bs4 import BeautifulSoup
-from chinese_font import CHINESE
 from published import SITE
 from stored_state import listed_in_toc
 from test_accessibility import load_axe, violations
 from test_browser import TYPESET, chromium
+
+from book.site.chinese_font import CHINESE
 
 pytestmark = pytest.mark.long
 

@@ -84,14 +84,14 @@ def test_commands_without_make_are_those_of_the_makefile():
 def test_the_figure_is_what_its_program_draws(tmp_path):
     """Same shapes and colours; positions may differ by the version of a font."""
     drawn = tmp_path / "figure.svg"
-    program = ROOT / "book" / "readme_figure.py"
-    subprocess.run([sys.executable, program, drawn], check=True)
+    command = [sys.executable, "-m", "book.site.readme_figure", drawn]
+    subprocess.run(command, cwd=ROOT, check=True)
     stored = ROOT / "book" / "static" / "scores-rule-weights.svg"
 
     def fills(path):
         return re.findall(r"fill: (#\w+)", path.read_text(encoding="utf-8"))
 
-    assert fills(drawn) == fills(stored), "run: python book/readme_figure.py"
+    assert fills(drawn) == fills(stored), "run: python -m book.site.readme_figure"
 
 
 def test_citation_of_python_version():

@@ -1,6 +1,6 @@
 """Draws the image that a link to the book is shown with, 1200×630 pixels.
 
-    python book/preview.py [FILE]
+    python -m book.site.preview [FILE]
 
 The image is stored; run this again when the words change.
 """
@@ -16,7 +16,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-OUT = Path(__file__).resolve().parent / "static" / "preview.png"
+from book import ROOT
+
+OUT = ROOT / "book" / "static" / "preview.png"
 SEEN, HIDDEN, INK, SOFT = "#0072B2", "#D9D9D9", "#1b2733", "#51606e"
 
 

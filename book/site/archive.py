@@ -1,6 +1,6 @@
 """The built book as one file, to be unpacked and read without a server.
 
-python book/archive.py [FILE]        default: _build/mattn.zip
+python -m book.site.archive [FILE]        default: _build/mattn.zip
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from book import ROOT
+
 HTML = ROOT / "_build" / "html"
 OUT = ROOT / "_build" / "mattn.zip"
 DATE = (1980, 1, 1, 0, 0, 0)  # the same pages make the same file

@@ -1,7 +1,7 @@
 """Say where a page is, as an address that every browser takes.
 
-python book/address.py "The book is built." _build/html/index.html
-python book/address.py --open "The book is built." _build/html/index.html
+python -m book.site.address "The book is built." _build/html/index.html
+python -m book.site.address --open "The book is built." _build/html/index.html
 
 A folder's name may hold a space or an accent; in the address they are percent-
 encoded. Only the standard library is used.

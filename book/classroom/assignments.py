@@ -1,6 +1,6 @@
 """Assignments: what an instructor gives out, keeps, and grades with.
 
-    python book/assignments.py [--seed K]
+    python -m book.classroom.assignments [--seed K]
 
 writes ``_build/assignments/``: ``student/``, ``instructor/`` (executed, with
 solutions), a zip of each, and ``course/``, a course folder of nbgrader.
@@ -18,13 +18,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from notebooks import ROOT, canonical, execute, to_text
-
-import exercises as ex
+from book import ROOT
+from book.classroom import exercises as ex
+from book.notebooks import canonical, execute, to_text
 
 OUT = ROOT / "_build" / "assignments"
 PYTHON = ROOT / ".venv-instructor" / "bin" / "python"
-WORKER = ROOT / "book" / "nbgrader_worker.py"
+WORKER = ROOT / "book" / "classroom" / "worker.py"
 BUILT = ".built"
 
 CONFIG = '''\

@@ -1,6 +1,6 @@
 """Which repository the book is in, and the edition of its notebooks for Colab.
 
-    python book/editions.py          writes _build/colab, or says why not
+    python -m book.site.editions          writes _build/colab, or says why not
 
 Three places are asked for the address, in this order: what the CI of a host
 sets (``GITHUB_SERVER_URL`` and ``GITHUB_REPOSITORY``), ``repository: url:`` in
@@ -31,7 +31,9 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from notebooks import ROOT, to_text
+
+from book import ROOT
+from book.notebooks import to_text
 
 BRANCH = "gh-pages"
 COLAB = "https://colab.research.google.com"

@@ -1,7 +1,7 @@
 """Exercises: read the sources, and make of them what students get.
 
-    python book/exercises.py student       chapters/exercises/, for the book
-    python book/exercises.py solutions     chapters/solutions/ and a contents for it
+    python -m book.classroom.exercises student     chapters/exercises/, for the book
+    python -m book.classroom.exercises solutions   chapters/solutions/ and its contents
 
 A source, ``exercises/NN_name.ipynb``, is a notebook in nbgrader's source
 format. The released notebook is what ``nbgrader generate_assignment`` would
@@ -24,7 +24,9 @@ from typing import Any
 import nbformat
 import yaml
 from nbformat import NotebookNode
-from notebooks import ROOT, canonical, to_text
+
+from book import ROOT
+from book.notebooks import canonical, to_text
 
 SOURCES = ROOT / "exercises"
 ANSWERS = SOURCES / "answers"

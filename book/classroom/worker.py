@@ -1,9 +1,9 @@
 """What is done with nbgrader, by the Python of .venv-instructor.
 
-    python book/nbgrader_worker.py release             a course, in its folder
-    python book/nbgrader_worker.py grade JOB.json      one submission
+    python book/classroom/worker.py release             a course, in its folder
+    python book/classroom/worker.py grade JOB.json      one submission
 
-``grade`` runs in a course of one student that ``book/grade.py`` lays out. It
+``grade`` runs in a course of one student that ``sandbox`` lays out. It
 shuts itself in before it starts anything of the student's: limits that every
 child inherits, and, in a network namespace, loopback and nothing else.
 """

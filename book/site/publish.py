@@ -1,6 +1,6 @@
 """The site as it is pushed: the book, and every edition that was published.
 
-    python book/publish.py PUBLISHED SITE
+    python -m book.site.publish PUBLISHED SITE
 
 ``PUBLISHED`` holds what is on the site now (empty the first time), ``SITE`` is
 written. A build of ``main`` replaces the pages; a build of a tag only adds the
@@ -13,7 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from book import ROOT
+
 BUILD = ROOT / "_build"
 
 

@@ -1,6 +1,6 @@
 """Draw the figure of the README: scores → rule → weights of the toy sentence.
 
-    python book/readme_figure.py [FILE.svg]
+    python -m book.site.readme_figure [FILE.svg]
 
 The figure stands on an opaque white plate, so that it reads the same on a
 light and on a dark page. The file does not change from run to run.
@@ -13,10 +13,11 @@ import matplotlib as mpl
 import torch
 from matplotlib.patches import FancyBboxPatch
 
+from book import ROOT
 from mattn import attention, causal
 from mattn.plotting import show_attention
 
-FILE = Path(__file__).resolve().parent / "static" / "scores-rule-weights.svg"
+FILE = ROOT / "book" / "static" / "scores-rule-weights.svg"
 TOKENS = ["the", "cat", "sat", "on", "the", "mat"]
 X = torch.tensor(
     [

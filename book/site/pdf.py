@@ -1,6 +1,6 @@
 """The whole book as one PDF, printed by headless Chromium.
 
-    python book/pdf.py [FILE]        default: _build/mattn.pdf
+    python -m book.site.pdf [FILE]        default: _build/mattn.pdf
 
 The built pages become one page: their links become links within it, folded
 answers are opened, formulas and tables wider than the paper are made to fit.
@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-ROOT = Path(__file__).resolve().parent.parent
+from book import ROOT
+
 HTML = ROOT / "_build" / "html"
 OUT = ROOT / "_build" / "mattn.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

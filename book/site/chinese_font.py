@@ -1,6 +1,6 @@
 """The Chinese characters of the book as a small font of its own.
 
-    python book/chinese_font.py SOURCE        the regular weight of Noto Sans SC
+    python -m book.site.chinese_font SOURCE        the regular weight of Noto Sans SC
 
 Not every reader's machine has a Chinese font, and the one that prints the PDF
 may have none. ``SOURCE`` is a WOFF file: ``npm pack @fontsource/noto-sans-sc@5.3.0``
@@ -15,7 +15,8 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from book import ROOT
+
 FONT = ROOT / "book" / "static" / "fonts" / "noto-sans-sc-mattn.woff2"
 SOURCES = ("chapters/*.ipynb", "chapters/*.md", "exercises/*.ipynb", "mattn/**/*.py")
 # Chinese characters, their punctuation, and letters as wide as they are; in

@@ -19,15 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import editions
 from docutils import nodes
-from pages import add_open_graph, finish_pages, set_site
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from exercises import write_student_pages
+from book import ROOT
+from book.classroom.exercises import write_student_pages
+from book.site import editions
+from book.site.pages import add_open_graph, finish_pages, set_site
 
-SCRIPT = Path(__file__).resolve().parent.parent / "mattn" / "playground.js"
+SCRIPT = ROOT / "mattn" / "playground.js"
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
 LONGEST = 200  # characters; search engines show about 160
 GENERATED = {
@@ -95,7 +96,7 @@ def set_edition(app: Sphinx, config: Config) -> None:
     """Where the book's repository is; the theme is not told: it knows few hosts."""
     stated = config.html_theme_options.get("repository_url") or None
     config.html_theme_options["repository_url"] = ""
-    app.mattn_edition = editions.find_edition(os.environ, stated, editions.ROOT)
+    app.mattn_edition = editions.find_edition(os.environ, stated, ROOT)
 
 
 def add_buttons(

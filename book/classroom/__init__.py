@@ -1,0 +1,1 @@
+"""Exercises from source to marks: given out, taken in, run shut in, marked."""

@@ -1,0 +1,1 @@
+"""The book as it is read: pages, editions, one PDF, one archive."""
