@@ -4,7 +4,6 @@ What runs nbgrader is ``long`` and needs .venv-instructor, which `make test-long
 sets up.
 """
 
-import asyncio
 import contextlib
 import csv
 import json
@@ -12,19 +11,14 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 
 import classroom
 import pytest
-from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
 from stored_state import ROOT
 
-from book.classroom import assignments, intake, marks, sandbox, worker
+from book.classroom import assignments, marks, sandbox
 from book.classroom import exercises as ex
 
 GRADED = "01_concept"
@@ -33,225 +27,6 @@ needs_nbgrader = pytest.mark.skipif(
     reason="nbgrader is not set up: `make test-long` does it",
 )
 LIMITS = ["--seconds", "240", "--cell-seconds", "30"]
-
-
-# What is looked at before anything runs.
-
-
-@pytest.fixture
-def known(tmp_path: Path) -> dict[str, intake.Assignment]:
-    course = tmp_path / "course"
-    for path in ex.sources()[:2]:
-        target = course / "source" / path.stem / path.name
-        ex.write_if_new(target, ex.to_text(ex.prepared(path)))
-    return intake.course_assignments(course)
-
-
-@pytest.mark.parametrize(
-    ("file", "student", "canvas"),
-    [
-        ("ada_01_concept.ipynb", "ada", ""),
-        ("01_concept-ada.ipynb", "ada", ""),
-        ("01_concept ada lovelace (1).ipynb", "ada lovelace", ""),
-        ("lovelaceada_4711_8899_01_concept.ipynb", "lovelaceada", "4711"),
-        ("lovelaceada_LATE_4711_8899_01_concept-1.ipynb", "lovelaceada", "4711"),
-        ("Ada B_4711_assignsubmission_file/01_concept.ipynb", "Ada B", ""),
-        ("ada@example.org_01_concept.ipynb", "ada@example.org", ""),
-        ("=cmd|calc_01_concept.ipynb", "_cmd_calc", ""),
-        ("01_concept.ipynb", "unnamed", ""),
-    ],
-)
-def test_student_of_a_file(file: str, student: str, canvas: str) -> None:
-    folder = Path("submissions")
-    assert intake.who(folder / file, folder, "01_concept") == (student, canvas)
-
-
-def test_assignment_of_a_file(known: dict[str, intake.Assignment]) -> None:
-    first, second = known
-    found = json.loads(ex.to_text(ex.student(known[second].source)))
-    assert intake.which(Path("x", f"a_{first}.ipynb"), found, known) == first
-    assert intake.which(Path("x", "a.ipynb"), found, known) == second
-    found["metadata"] = {}
-    assert intake.which(Path("x", "a.ipynb"), found, known) == second
-    found["cells"] = []
-    assert intake.which(Path("x", "a.ipynb"), found, known) is None
-    assert intake.which(Path("x", "a.ipynb"), None, known) is None
-
-
-HOSTILE = {
-    "[" * 100_000: "not a notebook",
-    "[1, 2]": "format 4",
-    '{"cells": 3, "nbformat": 4}': "format 4",
-    '{"cells": [], "nbformat": 3}': "format 4",
-    '{"cells": [], "nbformat": 4}': "no cell of",
-    '{"cells": [1], "nbformat": 4}': "no cell of",
-    '{"cells": [{"metadata": []}], "nbformat": 4, "metadata": 7}': "no cell of",
-    json.dumps({"cells": [{}] * 1001, "nbformat": 4}): "1001 cells",
-    "nonsense": "not JSON",
-    " " * 5_000_001: "at most 5 MB",
-}
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:30].strip() or "blank")
-def test_what_is_no_submission_is_refused(
-    text: str, known: dict[str, intake.Assignment], tmp_path: Path
-) -> None:
-    path = tmp_path / f"ada_{next(iter(known))}.ipynb"
-    path.write_text(text, encoding="utf-8")
-    one = intake.look_at(path, tmp_path, known)
-    assert HOSTILE[text] in one.refused
-    rows = marks.rows_of(one, {})
-    assert len(rows) == len(one.assignment.exercises)
-    assert all(row["points"] == "0" and row["note"] == one.refused for row in rows)
-
-
-def test_a_link_is_refused(known: dict[str, intake.Assignment], tmp_path: Path) -> None:
-    path = tmp_path / f"ada_{next(iter(known))}.ipynb"
-    path.symlink_to("/etc/hostname")
-    assert intake.look_at(path, tmp_path, known).refused == "not a plain file"
-
-
-def test_points_in_a_submission_do_not_count(
-    known: dict[str, intake.Assignment],
-) -> None:
-    assignment = next(iter(known.values()))
-    found = json.loads(ex.to_text(ex.student(assignment.source)))
-    for cell in found["cells"]:
-        if "nbgrader" in cell["metadata"]:
-            cell["metadata"]["nbgrader"] |= {"points": 1000, "locked": False}
-    notebook, missing = intake.clean(found, assignment)
-    assert not missing
-    for cell in notebook.cells:
-        if "nbgrader" in cell.metadata:
-            given = assignment.cells[cell.metadata.nbgrader.grade_id]
-            assert cell.metadata.nbgrader == given.metadata.nbgrader
-
-
-def test_the_newest_file_of_a_student_counts(
-    known: dict[str, intake.Assignment], tmp_path: Path
-) -> None:
-    name, assignment = next(iter(known.items()))
-    text = ex.to_text(ex.student(assignment.source))
-    paths = [tmp_path / f"ada_{name}.ipynb", tmp_path / f"ada_{name} (1).ipynb"]
-    for path, moment in zip(paths, (2000, 1000), strict=True):
-        path.write_text(text, encoding="utf-8")
-        os.utime(path, (moment, moment))
-    submissions = [intake.look_at(path, tmp_path, known) for path in paths]
-    intake.supersede(submissions)
-    assert [bool(one.refused) for one in submissions] == [False, True]
-    assert paths[0].name in submissions[1].refused
-    assert submissions[0].modified == "1970-01-01T00:33:20Z"
-
-
-# Limits from outside.
-
-
-def started(code: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-
-
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="the system has no /proc"
-)
-
-
-def alive(marker: str) -> bool:
-    """Is a process left whose command has this text in it?"""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if marker.encode() in path.read_bytes():
-                return True
-    return False
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    """Until it holds; the guard is for what hangs, not for what is slow."""
-    guard = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < guard
-        time.sleep(0.05)
-
-
-@needs_proc
-@pytest.mark.parametrize("detached", [False, True])
-def test_what_runs_too_long_is_ended_with_its_children(detached: bool) -> None:
-    """A child in a session of its own, too, as every kernel is."""
-    marker = f"{detached}_{os.getpid()}_child"
-    process = started(
-        "import subprocess, sys\n"
-        f"child = 'import time; time.sleep(600); ' + {marker[::-1]!r}[::-1]\n"
-        "subprocess.run([sys.executable, '-c', child], "
-        f"start_new_session={detached})"
-    )
-    wait(lambda: alive(marker))
-    why = sandbox.watched(process, sandbox.Limits(seconds=1))
-    assert "longer than 1 s" in why
-    wait(lambda: not alive(marker))
-
-
-@needs_proc
-def test_who_is_started_at_the_last_moment_is_ended_too() -> None:
-    marker = f"600.{os.getpid()}"
-    process = started(
-        "import os, time\n"
-        f"command = ['sleep', {marker!r}]\n"
-        "for _ in range(500):\n"
-        "    os.posix_spawnp('sleep', command, os.environ, setsid=True)\n"
-        "    time.sleep(0.005)\n"
-        "time.sleep(600)"
-    )
-    wait(lambda: alive(f"sleep\0{marker}"))
-    assert sandbox.watched(process, sandbox.Limits(seconds=1))
-    wait(lambda: not alive(f"sleep\0{marker}"))
-
-
-@needs_proc
-def test_what_needs_too_much_memory_is_ended() -> None:
-    process = started("x = b'x' * 300_000_000; import time; time.sleep(600)")
-    limits = sandbox.Limits(seconds=300, memory=100_000_000)
-    assert "GiB" in sandbox.watched(process, limits)
-
-
-SPIN = "import time\nwhile time.process_time() < 1.5: pass"
-
-
-@needs_proc
-def test_waiting_for_a_cpu_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock eight times as fast, a process seems to get an eighth of a CPU."""
-    clock = SimpleNamespace(monotonic=lambda: 8 * time.monotonic(), sleep=time.sleep)
-    monkeypatch.setattr(sandbox, "time", clock)
-    process = started(SPIN)
-    assert sandbox.watched(process, sandbox.Limits(seconds=6)) == ""
-    assert process.returncode == 0
-    assert "longer than 1 s" in sandbox.watched(
-        started(SPIN), sandbox.Limits(seconds=1)
-    )
-
-
-def test_what_is_charged() -> None:
-    assert worker.charged(0.0, 10.0) == 10.0  # asleep
-    assert worker.charged(0.1, 10.0) == 10.0
-    assert worker.charged(2.5, 10.0) == 2.5  # a quarter of a CPU
-    assert worker.charged(20.0, 10.0) == 10.0  # two of them
-    assert worker.charged(-1.0, 10.0) == 10.0  # a child has gone
-
-
-@pytest.mark.parametrize(("share", "ended"), [(0.0, True), (0.1, False)])
-def test_a_cell_that_waits_for_a_cpu_goes_on(share: float, ended: bool) -> None:
-    """A kernel of nbclient whose CPU time is a share of what the clock says."""
-
-    class Client(worker.OwnTime, NotebookClient):
-        interrupt_on_timeout = True
-
-        def cpu(self) -> float:
-            return share * time.monotonic()
-
-    code = "import time; time.sleep(600)" if ended else "import time; time.sleep(2.5)"
-    notebook = new_notebook(cells=[new_code_cell(code)])
-    client = Client(notebook, timeout=1, startup_timeout=600, allow_errors=True)
-    asyncio.run(client.async_execute())  # a loop of its own, which is closed
-    outputs = notebook.cells[0].outputs
-    assert [output.ename for output in outputs] == ["KeyboardInterrupt"] * ended
 
 
 @pytest.mark.parametrize(
