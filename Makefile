@@ -5,6 +5,8 @@ PYTHON ?= python3
 PORT ?= 8000
 
 PY := .venv/bin/python
+# Two processes, one file to each at a time.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 READY := .venv/.ready
 INSTRUCTOR := .venv-instructor/.ready
 BUILT := _build/html/.built
@@ -18,7 +20,7 @@ MADE_OF = $(strip $(SOURCES) MATTN_SITE=$(MATTN_SITE))
 export OMP_NUM_THREADS = 1
 export MATTN_PROGRESS = 0
 
-.PHONY: help book open test test-long again serve lab notebooks tidy clean assignments grade pdf zip
+.PHONY: help book open test test-long test-all again serve lab notebooks tidy clean assignments grade pdf zip
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -70,17 +72,21 @@ grade: $(READY) $(INSTRUCTOR) ## grade a folder of notebooks (SUBMISSIONS=dir)
 	@$(PY) -m book.classroom.grade "$(SUBMISSIONS)" $(if $(GRADES),--out "$(GRADES)") \
 		$(GRADE_OPTIONS)
 
+# Chapters first, since they have the longest cells: what comes last is short.
 test: $(READY) ## everything a change must pass: style, book, tests, outputs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	@$(MAKE) --no-print-directory $(BUILT)
 	@echo "What takes longer is left out here: make test-long."
-	$(PY) -m pytest tests chapters -n 2 --dist loadfile --nbval \
+	$(PYTEST) --no-loadscope-reorder chapters tests --nbval \
 		--nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants
-	$(PY) -m pytest tests -m long
+	$(PYTEST) tests -m long
+
+test-all: test test-long ## both, and the package's tests as on an old processor
+	ATEN_CPU_CAPABILITY=default $(PYTEST) --package
 
 pdf: $(BUILT) ## the whole book as one PDF (needs chromium)
 	@$(PY) -m book.site.pdf

@@ -10,6 +10,7 @@ stream outputs joined, one final newline. Without names: every chapter.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import os
 import sys
@@ -100,7 +101,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         record_timing=False,
         extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
     )
-    client.execute()
+    asyncio.run(client.async_execute())  # a loop of its own, which is closed
     return notebook
 
 

@@ -2,10 +2,24 @@
 
 import os
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 
 import torch
+from beartype.claw import beartype_package
+from checker import TYPES
 from jaxtyping import install_import_hook
+
+
+class AsWritten(MetaPathFinder):
+    """The kernels without the checks of shapes: Triton reads them as written."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "mattn.flash.kernels":
+            return spec_from_file_location(name, Path(path[0], "kernels.py"))
+        return None
+
 
 # Without a GPU, Triton's kernels run in its interpreter, which must be asked for
 # before anything imports Triton.
@@ -15,8 +29,18 @@ if not torch.cuda.is_available():
 # The package `book` is that of the tree. Last: mattn is the one that is installed.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-# From here on every shape and dtype in a signature of mattn is enforced.
-install_import_hook("mattn", "checker.check")
+# From here on every type in a signature of mattn is enforced and, in the modules
+# that name any, every shape and dtype: looking for shapes makes a call ten times as
+# slow, and grammars and numerals have none.
+PACKAGE = Path(find_spec("mattn").origin).parent
+SHAPED = [
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for file in PACKAGE.rglob("*.py")
+    if "jaxtyping" in file.read_text(encoding="utf-8")
+]
+beartype_package("mattn", conf=TYPES)
+install_import_hook(SHAPED, "checker.check")
+sys.meta_path.insert(0, AsWritten())
 
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402

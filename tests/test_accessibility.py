@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 from stored_state import ROOT
-from test_browser import NARROW, PAGES, TYPESET, WIDE, browser  # noqa: F401
+from test_browser import (  # noqa: F401
+    NARROW,
+    PAGES,
+    PATIENCE,
+    TYPESET,
+    WIDE,
+    browser,
+)
 
 BUILT = ROOT / "_build" / "html"
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
@@ -67,8 +74,9 @@ def test_page_is_accessible(browser, name: str) -> None:  # noqa: F811
     )
     try:
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{BUILT.as_uri()}/{name}.html")
-        page.wait_for_function(TYPESET, timeout=30_000)
+        page.wait_for_function(TYPESET)
         load_axe(page)
         assert violations(page, without=COLOURS) == []
         assert violations(page, only=COLOURS) == []

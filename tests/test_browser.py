@@ -27,6 +27,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 120_000  # ms: for what never comes, not for what is slow
 MAX_LOAD = 4_000_000  # bytes of a page and all that it asks for
 TYPESET = """() => {
   const todo = [...document.querySelectorAll('article .math')]
@@ -96,6 +97,7 @@ def test_page(browser, server: str, page_name: str, scheme: str) -> None:
     base = server if scheme == "http" else BUILT.as_uri()
     requests, failed, errors = [], [], []
     context = browser.new_context(viewport=WIDE, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.on("request", lambda request: requests.append(request.url))
     page.on("requestfailed", lambda request: failed.append(request.url))
@@ -107,7 +109,7 @@ def test_page(browser, server: str, page_name: str, scheme: str) -> None:
     try:
         page.goto(f"{base}/{page_name}.html")
         page.wait_for_url("**/*.html")
-        page.wait_for_function(TYPESET, timeout=30_000)
+        page.wait_for_function(TYPESET)
         assert not page.query_selector("mjx-merror"), "a formula does not parse"
 
         page.set_viewport_size(NARROW)

@@ -459,20 +459,29 @@ def test_wrong_digit_in_an_output_is_caught_by_nbval(
     small.cells = small.cells[: last + 1]
     small.cells[-1].source += '\nprint(f"≈ {0.8:.2f}")'
     output.text += "≈ 0.79\n"
-    path = tmp_path / "chapter.ipynb"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(path)]
-    command += ["--nbval", "--nbval-current-env"]
-    command += ["--nbval-sanitize-with", str(SANITIZE)]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        path.write_text(to_text(small), encoding="utf-8")
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    right = run()
-    assert right.returncode == 0, right.stdout
+    (tmp_path / "right.ipynb").write_text(to_text(small), encoding="utf-8")
     digit = re.search(r"\d", output.text)
     wrong = str((int(digit[0]) + 1) % 10)
     output.text = output.text[: digit.start()] + wrong + output.text[digit.end() :]
-    assert run().returncode == 1
+    (tmp_path / "wrong.ipynb").write_text(to_text(small), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-rf",
+        "--nbval",
+    ]
+    command += ["--nbval-current-env", "--nbval-sanitize-with", str(SANITIZE)]
+    done = subprocess.run(
+        [*command, "--rootdir", ".", "right.ipynb", "wrong.ipynb"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.findall(r"^FAILED (\S+)::", done.stdout, re.M) == ["wrong.ipynb"]
+    n_cells = len(code_cells(small))
+    assert f"1 failed, {2 * n_cells - 1} passed" in done.stdout

@@ -12,11 +12,13 @@ from pathlib import Path
 import published
 import pytest
 from bs4 import BeautifulSoup
-from published import SITE
-from stored_state import listed_in_toc
+from html_checks import CHECKS, Site
+from published import CI, SITE
+from stored_state import ROOT, listed_in_toc
 from test_accessibility import load_axe, violations
-from test_browser import TYPESET, chromium
+from test_browser import PATIENCE, TYPESET, chromium
 
+from book.site import editions
 from book.site.chinese_font import CHINESE
 
 pytestmark = pytest.mark.long
@@ -45,9 +47,31 @@ def page(browser, site: Path) -> Iterator[object]:
         color_scheme="light",
         reduced_motion="reduce",
     )
+    context.set_default_timeout(PATIENCE)
     published.serve(context, site)
     yield context.new_page()
     context.close()
+
+
+def test_it_has_its_buttons_and_its_edition(site: Path) -> None:
+    """Built as on the host: every check of a page holds, every button leads."""
+    pages = Site(site, SITE)
+    assert [fault for check in CHECKS for fault in check(pages)] == []
+    edition = editions.find_edition(CI, "", ROOT)
+    for page in editions.pages():
+        if page not in listed_in_toc():
+            continue
+        soup = pages.pages[site / f"{page}.html"]
+        (button,) = soup.select("a[href^='https://colab.research']")
+        assert button["href"] == edition.address(page)
+        kept = site / edition.folder() / f"{page.removeprefix('chapters/')}.ipynb"
+        assert kept.is_file()
+        assert soup.select(f"a[href='{edition.repository.url}']")
+        (canonical,) = soup.select("link[rel=canonical]")
+        assert canonical["href"] == f"{SITE}{page}.html"
+        (image,) = soup.select("meta[property='og:image']")
+        path = image["content"].removeprefix(SITE)
+        assert (site / path).is_file()
 
 
 def settled(page, width: int) -> None:
@@ -119,7 +143,7 @@ def test_nothing_is_cut_or_out_of_reach(page, name: str) -> None:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda r: r.url.startswith(SITE) or outside.append(r.url))
     page.goto(f"{SITE}{name}.html")
-    page.wait_for_function(TYPESET, timeout=60_000)
+    page.wait_for_function(TYPESET)
     for width in WIDTHS:
         settled(page, width)
         for scheme in ("light", "dark"):
@@ -145,7 +169,7 @@ def test_nothing_is_cut_or_out_of_reach(page, name: str) -> None:
 )
 def test_planted_fault_is_found(page, planted: str, found: str) -> None:
     page.goto(f"{SITE}chapters/01_concept.html")
-    page.wait_for_function(TYPESET, timeout=60_000)
+    page.wait_for_function(TYPESET)
     page.add_style_tag(content=planted)
     settled(page, 390)
     seen = {
@@ -159,11 +183,11 @@ def test_planted_fault_is_found(page, planted: str, found: str) -> None:
 def test_every_control_of_the_head_works_on_a_phone(page) -> None:
     page.goto(f"{SITE}{CHAPTER}.html")
     settled(page, 320)
-    page.locator(".bd-header-article .search-button").click(timeout=5000)
+    page.locator(".bd-header-article .search-button").click()
     assert page.locator("#pst-search-dialog").is_visible()
     page.keyboard.press("Escape")
     theme = page.evaluate("() => document.documentElement.dataset.mode")
-    page.locator(".bd-header-article .theme-switch-button").click(timeout=5000)
+    page.locator(".bd-header-article .theme-switch-button").click()
     assert page.evaluate("() => document.documentElement.dataset.mode") != theme
 
 
@@ -180,7 +204,7 @@ def test_a_side_bar_that_closes_gives_the_focus_back(page, name: str) -> None:
     page.keyboard.press("Escape")
     bar.wait_for(state="hidden")
     page.wait_for_function(
-        "e => document.activeElement === e", arg=toggle.element_handle(), timeout=5000
+        "e => document.activeElement === e", arg=toggle.element_handle()
     )
 
 
@@ -266,7 +290,7 @@ def test_a_print_has_one_title(page) -> None:
 @pytest.mark.parametrize("name", ["chapters/index", CHAPTER, "search", "404"])
 def test_published_page_is_accessible(page, name: str) -> None:
     page.goto(f"{SITE}{name}.html")
-    page.wait_for_function(TYPESET, timeout=60_000)
+    page.wait_for_function(TYPESET)
     load_axe(page)
     for width in (1280, 390):
         settled(page, width)
@@ -278,7 +302,7 @@ def test_chinese_comes_from_the_font_of_the_book(page) -> None:
     asked: list[str] = []
     page.on("request", lambda r: "sans-sc" in r.url and asked.append(r.url))
     page.goto(f"{SITE}{CHAPTER}.html")
-    page.wait_for_function(TYPESET, timeout=60_000)
+    page.wait_for_function(TYPESET)
     assert asked == []
     page.goto(f"{SITE}chapters/glossary.html")
     page.wait_for_function("() => document.fonts.status === 'loaded'")

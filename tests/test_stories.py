@@ -284,6 +284,37 @@ def test_what_could_be_ambiguous_or_endless_is_refused(rules, message):
         print(Grammar(rules).entropy)
 
 
+X = [(1.0, ("x",))]
+
+
+@pytest.mark.parametrize(
+    ("rules", "where"),
+    [
+        ({"START": [(1.0, ("$a", "a=A"))]}, r"'\$a a=A' in START"),
+        ({"START": [(1.0, ("$a:t", "a=A"))]}, r"every \$a:t"),
+        ({"START": [(1.0, ("B", "a=A"))], "B": [(1.0, ("$a",))]}, r"'\$a' in B"),
+        (
+            {"START": [(1.0, ("B", "$a"))], "B": [(0.5, ("a=A",)), (0.5, ("y",))]},
+            r"'B \$a' in START",
+        ),
+    ],
+    ids=["after it", "of a table", "in a rule that is used too early", "by chance"],
+)
+def test_a_word_that_comes_back_before_it_was_chosen_is_refused(rules, where):
+    message = rf"expected a=… before .*{where}.*Choose a in what always comes first"
+    with pytest.raises(ValueError, match=message):
+        Grammar(rules | {"A": X}, {"t": {"x": "z"}})
+
+
+def test_a_word_that_every_option_chooses_may_come_back_after_them():
+    both = [(0.5, ("a=A", "again")), (0.5, ("once", "a=A"))]
+    grammar = Grammar(
+        {"START": [(1.0, ("B", "C"))], "B": both, "C": [(1.0, ("$a",))]} | {"A": X}
+    )
+    assert grammar.accepts(grammar.encode("x again x"))
+    assert grammar.accepts(grammar.encode("once x x"))
+
+
 # --- n-grams cannot reach it ---
 
 

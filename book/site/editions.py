@@ -4,8 +4,9 @@
 
 Three places are asked for the address, in this order: what the CI of a host
 sets (``GITHUB_SERVER_URL`` and ``GITHUB_REPOSITORY``), ``repository: url:`` in
-``_config.yml``, and the remote ``origin``, if it is at a public Git host.
-Without an address there is no Colab edition, and no button that needs one.
+``_config.yml``, and the remote ``origin`` of the book's own repository, if it is
+at a public Git host. Without an address there is no Colab edition, and no button
+that needs one.
 
 An edition is a folder: ``colab/<tag>`` for a release, which later ones never
 change, and ``colab/latest`` for all that is not a release. The site's branch,
@@ -179,10 +180,20 @@ def find_edition(
 
 
 def git(root: Path, *arguments: str) -> str | None:
-    """One line of git's answer; ``None`` if it has none."""
+    """One line of git's answer about the repository that ``root`` is the top of.
+
+    ``None`` if there is no answer, or no repository: one that ``root`` only lies in
+    is another's.
+    """
+    above = {"GIT_CEILING_DIRECTORIES": str(root.resolve().parent)}
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
+            ["git", *arguments],
+            cwd=root,
+            env=os.environ | above,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

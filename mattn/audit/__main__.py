@@ -1,23 +1,22 @@
-"""``python -m mattn.audit package.module:factory``: audit from the shell."""
+"""``mattn-audit package.module:factory``: audit from the shell.
+
+``python -m mattn.audit`` is the same. What takes long to import is imported when the
+arguments are known to be right.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import Any
-
-import torch
-from torch import Tensor, nn
-
-from mattn import masks
-from mattn.audit.run import audit
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; exit status 0: no leak found, 1: a leak, 2: nothing shown."""
     parser = argparse.ArgumentParser(
-        prog="python -m mattn.audit",
+        prog="mattn-audit",
         description="Ask a model whether its outputs see the future. The factory is "
         "called without arguments and returns the model, or (model, input).",
     )
@@ -37,6 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.expected == "window" and options.window is None:
         parser.error("--expected window needs --window W")
+
+    from mattn import masks
+    from mattn.audit.run import audit
+
     expected = {"causal": None, "full": masks.full}.get(options.expected)
     try:
         if options.expected == "window":
@@ -51,9 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             budget=options.budget,
         )
     except Exception as error:  # a status of its own: 1 means a leak
-        print(
-            f"python -m mattn.audit: {type(error).__name__}: {error}", file=sys.stderr
-        )
+        print(f"mattn-audit: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     print(report)
     if not report.ok:
@@ -61,10 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 2 if report.nothing_shown else 0
 
 
-def _load(options: argparse.Namespace) -> tuple[Any, Tensor]:
+def _load(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The model and its input."""
+    import torch
+    from torch import nn
+
     module_name, _, attribute = options.factory.partition(":")
     if not attribute:
         raise ValueError(f"expected package.module:factory; got {options.factory!r}.")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
     made = getattr(importlib.import_module(module_name), attribute)()
     if isinstance(made, tuple):
         return made

@@ -36,8 +36,9 @@ class Grammar:
     ``$name:table`` (what a table says of it, such as its pronoun), or a word.
 
     Raises ``ValueError`` if probabilities are negative or do not sum to 1, if
-    a word that is to come back is not known, or if two choices can begin with
-    the same word, so that stories could be ambiguous.
+    a word that is to come back is not known, or not always chosen before it does,
+    or if two choices can begin with the same word, so that stories could be
+    ambiguous.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Grammar:
                     f"and to sum to 1; got {shares}."
                 )
         self._check_references()
+        self._check_order()
         self._check_unambiguous()
         words = {w for _, _, items in self._options() for w in map(self._word, items)}
         words |= {v for table in self.tables.values() for v in table.values()}
@@ -299,6 +301,44 @@ class Grammar:
                         f"Grammar: expected {item} to stand for a word that was "
                         f"remembered, or a table's entry for it; got no {missing}."
                     ) from None
+
+    def _check_order(self) -> None:
+        """Whatever is drawn, ``name=SYMBOL`` comes before ``$name``."""
+        # The names that are remembered for certain: before a symbol, and thanks to it.
+        before = {name: set(self._bound) for name in self.rules} | {"START": set()}
+        thanks = {name: set(self._bound) for name in self.rules}
+        while True:  # to a fixed point
+            last = [*before.values(), *thanks.values()]
+            for name, options in self.rules.items():
+                left = []
+                for _, items in options:
+                    for item, known in self._remembered(items, set(), thanks):
+                        symbol = item.rpartition("=")[2]
+                        if symbol in before:
+                            before[symbol] = before[symbol] & (before[name] | known)
+                    left.append(known)
+                thanks[name] = set.intersection(*left)
+            if last == [*before.values(), *thanks.values()]:
+                break
+        for name, _, items in self._options():
+            for item, known in self._remembered(items, before[name], thanks):
+                remembered = item[1:].partition(":")[0]
+                if item.startswith("$") and remembered not in known:
+                    raise ValueError(
+                        f"Grammar: expected {remembered}=… before every {item}; got "
+                        f"{' '.join(items)!r} in {name}, which can come earlier. "
+                        f"Choose {remembered} in what always comes first."
+                    )
+
+    @staticmethod
+    def _remembered(
+        items: Sequence[str], known: set[str], thanks: Mapping[str, set[str]]
+    ) -> Iterator[tuple[str, set[str]]]:
+        """Each item with the names that are remembered by then; "" at the end."""
+        for item in (*items, ""):
+            yield item, known
+            name, _, symbol = item.rpartition("=")
+            known = known | thanks.get(symbol, set()) | ({name} - {""})
 
     def _check_unambiguous(self) -> None:
         """LL(1): the next word decides between the options of every rule."""

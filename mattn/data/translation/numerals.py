@@ -63,23 +63,25 @@ def english_number(n: int) -> list[str]:
 
     Hyphens are left out: 23 is ["twenty", "three"].
     """
-    n = _checked(n)
+    return _english(_checked(n))
+
+
+def _english(n: int) -> list[str]:
     if n < 20:
         return [_SMALL[n]]
     if n < 100:
-        last = english_number(n % 10) if n % 10 else []
-        return [_TENS[n // 10 - 2], *last]
+        return [_TENS[n // 10 - 2], *(_english(n % 10) if n % 10 else [])]
     unit, name = (1000, "thousand") if n >= 1000 else (100, "hundred")
-    out, rest = [*english_number(n // unit), name], n % unit
+    out, rest = [*_english(n // unit), name], n % unit
     if rest:
-        out += ["and"] * (rest < 100) + english_number(rest)
+        out += ["and"] * (rest < 100) + _english(rest)
     return out
 
 
 @functools.cache
 def numbers_in_english() -> dict[tuple[str, ...], int]:
     """All of :func:`english_number`, the other way."""
-    return {tuple(english_number(n)): n for n in range(LARGEST + 1)}
+    return {tuple(_english(n)): n for n in range(LARGEST + 1)}
 
 
 def english_ordinal(n: int) -> list[str]:
