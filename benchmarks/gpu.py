@@ -53,10 +53,11 @@ from mattn import (
     attention,
     causal,
     documents,
-    kernels,
+    flash,
     padding,
     window,
 )
+from mattn.flash import launch
 
 FORWARD, BOTH = "forward", "forward and backward"
 WINDOW = 1024
@@ -313,8 +314,8 @@ def forms(bench: Bench, case: Case) -> dict[str, Callable[[], Form]]:
         return functools.partial(attend, block_mask=blocks)
 
     def ours() -> Form:
-        seen = kernels.spans(rule, case.T, device=bench.device)
-        return functools.partial(kernels.flash_attention, mask=seen)
+        seen = flash.stretches(rule, case.T, device=bench.device)
+        return functools.partial(flash.flash_attention, mask=seen)
 
     found = {"mattn": ours, "naive": plain, "naive compiled": plain_compiled}
     found |= {f"sdpa {n}": functools.partial(sdpa, b) for n, b in SDPA.items()}
@@ -447,7 +448,7 @@ def check_one(bench, rule, Tq, Tk, D, dtype) -> dict:
         return attention(q, k, v, rule)[0]
 
     right, theirs = run(plain, True), run(plain, False)
-    ours = run(functools.partial(kernels.flash_attention, mask=rule), False)
+    ours = run(functools.partial(flash.flash_attention, mask=rule), False)
     ratios = []
     for a, b, r in zip(ours, theirs, right, strict=True):
         error, other = (float((t - r).square().mean().sqrt()) for t in (a, b))
@@ -495,7 +496,7 @@ def measure_tiles(bench: Bench) -> None:
             for _ in range(3)
         )
         measured: dict = {}
-        (best,) = kernels.tune(q, k, v, causal, measured=measured).values()
+        (best,) = flash.tune(q, k, v, causal, measured=measured).values()
         bench.record["tiles"].append(
             {
                 "D": D,
@@ -519,8 +520,8 @@ def use_tiles(bench: Bench) -> None:
         return
     capability = torch.cuda.get_device_capability()
     for row in bench.record["tiles"]:
-        key = capability, bench.dtype, kernels._columns(row["D"])
-        kernels.TILES[key] = {n: kernels.Tiles(*t) for n, t in row["best"].items()}
+        key = capability, bench.dtype, launch.columns(row["D"])
+        flash.TILES[key] = {n: flash.Tiles(*t) for n, t in row["best"].items()}
 
 
 def measure_attention(bench: Bench, which: str) -> None:
@@ -622,7 +623,7 @@ def measure_mask_building(bench: Bench) -> None:
     for case in bench.cases(todo, "mask building"):
         rule, T = case.rule(s, bench.device), case.T
         made = {
-            "spans": lambda: kernels.spans(rule, T, device=bench.device),  # noqa: B023
+            "spans": lambda: flash.stretches(rule, T, device=bench.device),  # noqa: B023
             "dense": lambda: rule.matrix(T, device=bench.device),  # noqa: B023
             "block_mask": lambda: block_mask(bench, rule, T),  # noqa: B023
         }
@@ -682,7 +683,7 @@ def decode(bench, B, H, Hkv, Tk, D, method) -> dict:
 
             def run() -> Tensor:
                 if method == "mattn":
-                    return kernels.flash_attention(q, k, v, causal)
+                    return flash.flash_attention(q, k, v, causal)
                 if method == "flex":
                     return attend(q, k, v, **options)
                 with sdpa_kernel(SDPA[method.removeprefix("sdpa ")]):
@@ -713,19 +714,19 @@ def measure_profile(bench: Bench) -> None:
         return
     use_tiles(bench)
     bench.record["profile"] = []
-    original = kernels._launch
+    original = launch._launch
     for D in bench.cases(list(bench.sizes.head_sizes), "profile"):
         made = {}
 
-        def launch(kernel, *args, made=made):
+        def kept(kernel, *args, made=made):
             made[kernel.fn.__name__] = original(kernel, *args)
 
-        kernels._launch = launch
+        launch._launch = kept
         try:
             q, k, v = (bench.draw(1, 2, 1024, D, grad=True) for _ in range(3))
-            kernels.flash_attention(q, k, v, causal).sum().backward()
+            flash.flash_attention(q, k, v, causal).sum().backward()
         finally:
-            kernels._launch = original
+            launch._launch = original
         for name, code in made.items():
             ptx = code.asm["ptx"]
             units = {
