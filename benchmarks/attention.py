@@ -51,7 +51,7 @@ from mattn import (
     padding,
     window,
 )
-from mattn.attention import merge_heads, split_heads
+from mattn.heads import merge_heads, split_heads
 
 H, D, WINDOW = 8, 64, 128
 KEPT_MAPPED = {

@@ -14,13 +14,14 @@ import time
 import record as records
 import torch
 
+from mattn.config import Config
 from mattn.data.corpora import multi30k
 from mattn.data.pairs import END, PAD, START, BytePairs, pair_batches
 from mattn.data.tokens import padded
 from mattn.generation import translate
 from mattn.losses import translation_loss
 from mattn.metrics import translation_scores
-from mattn.models import Config, EncoderDecoder
+from mattn.models import EncoderDecoder
 from mattn.repro import start
 from mattn.training import Recipe, fit
 

@@ -3,13 +3,14 @@
 One chapter of the book, one module of the package. Layers; imports only
 point down, and a test holds the modules to this drawing:
 
-    5  audit · metrics
-    4  generation · training · pretrained
-    3  models · playground · reader
-    2  attention · kernels · embedding · checkpoint
+    6  audit · metrics
+    5  generation · training · pretrained
+    4  models · playground · reader
+    3  heads
+    2  attention · flash · embedding · config · checkpoint
     1  masks · softmax · cache · rotary · filters · data · files
     1  losses · optimizers · plotting
-    0  inputs · checks · repro · optional
+    0  reach · slots · inputs · checks · repro · optional
 
 The names below, and the modules above, are loaded when they are first used:
 `import mattn` itself loads neither torch nor matplotlib.
@@ -22,26 +23,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mattn.attention import (
-        MultiHeadAttention,
-        attention,
-        blockwise_attention,
-        fused_attention,
-        record_weights,
-    )
+    from mattn.attention import attention, blockwise_attention, fused_attention
     from mattn.cache import KVCache
+    from mattn.config import Config
+    from mattn.heads import MultiHeadAttention, record_weights
     from mattn.masks import (
         Mask,
+        Reach,
         boolean_power,
         causal,
         documents,
         full,
         padding,
         prefix,
+        rule,
         to_additive,
         window,
     )
-    from mattn.models import Config, Decoder, EncoderDecoder
+    from mattn.models import Decoder, EncoderDecoder
     from mattn.softmax import masked_softmax
 
 __all__ = [
@@ -51,6 +50,7 @@ __all__ = [
     "KVCache",
     "Mask",
     "MultiHeadAttention",
+    "Reach",
     "attention",
     "blockwise_attention",
     "boolean_power",
@@ -62,13 +62,14 @@ __all__ = [
     "padding",
     "prefix",
     "record_weights",
+    "rule",
     "to_additive",
     "window",
 ]
 
 __version__ = "0.1.0"
 
-_HOMES = ("masks", "softmax", "cache", "attention", "models")
+_HOMES = ("masks", "softmax", "cache", "attention", "heads", "config", "models")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""softmax(QKᵀ/√d_k + Mask)·V: readable, block by block, fused, multi-head.
+"""softmax(QKᵀ/√d_k + Mask)·V: readable, block by block, fused.
 
 :func:`attention` is the formula. :func:`blockwise_attention` and
 :func:`fused_attention` compute the same without holding all weights; they
@@ -11,27 +11,17 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mattn import softmax
-from mattn.cache import AllOrNothing, KVCache, check_positions
-from mattn.masks import Causal, Full, Mask, default_positions, full
+from mattn.masks import Mask, Spans, default_slots
 
-__all__ = [
-    "MultiHeadAttention",
-    "attention",
-    "blockwise_attention",
-    "fused_attention",
-    "merge_heads",
-    "record_weights",
-    "split_heads",
-]
+__all__ = ["align_rows", "attention", "blockwise_attention", "fused_attention"]
 
 
 def attention(
@@ -94,16 +84,20 @@ def blockwise_attention(
         raise ValueError(f"blockwise_attention: expected block >= 1; got {block!r}.")
     _check_sizes(q, k, v)
     # The mask is checked once, not block by block: of a rule, one row suffices.
-    _allowed(mask, q[..., :1, :] if isinstance(mask, Mask) else q, k)
+    a_rule = isinstance(mask, Mask)
+    _allowed(mask, q[..., :1, :] if a_rule else q, k)
+    Tq, Tk = q.shape[-2], k.shape[-2]
+    ranges = [(0, Tk)] * max(1, -(-Tq // block))
+    if skip and a_rule:
+        ranges = list(_ranges(mask.hull(Tq, Tk), block))
     recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
     rows = []
     # Not slices: the gradient of each would be as large as the whole.
     for i, q_rows in enumerate(q.split(block, dim=-2)):
         attend = functools.partial(
             _attend_rows,
-            mask=mask,
-            start=i * block,
-            Tq=q.shape[-2],
+            cells=functools.partial(_cells, mask, (Tq, Tk), i * block, q.device),
+            keys=ranges[i],
             block=block,
             skip=skip,
         )
@@ -114,38 +108,59 @@ def blockwise_attention(
     return torch.cat(rows, dim=-2)
 
 
+def _cells(
+    mask: Mask | Tensor | None,
+    sizes: tuple[int, int],
+    start: int,
+    device: torch.device,
+    n: int,
+    keys: slice,
+    n_batch_dims: int,
+) -> Tensor | None:
+    """What the queries ``start … start + n − 1`` may see of some keys."""
+    if mask is None:
+        return None
+    if isinstance(mask, Mask):
+        q_slots, k_slots = default_slots(*sizes, device=device)
+        allowed = mask.at(q_slots[start : start + n], k_slots[keys])
+        return align_rows(allowed, n_batch_dims)
+    whole = mask.expand(*mask.shape[:-2], *sizes)
+    return whole[..., start : start + n, keys]
+
+
+def _ranges(hull: Spans, block: int) -> Iterator[tuple[int, int]]:
+    """For each ``block`` of queries the keys that any of them may see, in any row."""
+    firsts, ends = (t.split(block, dim=-1) for t in (hull.first, hull.end))
+    for first, end in zip(firsts, ends, strict=True):
+        seen = end > first
+        if not first.numel() or not seen.any():
+            yield 0, 0
+            continue
+        first, end = first.masked_fill(~seen, _FAR), end.masked_fill(~seen, 0)
+        yield int(first.min()), int(end.max())
+
+
+_FAR = 2**62
+
+
 def _attend_rows(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     *,
-    mask,
-    start: int,
-    Tq: int,
+    cells: Callable[[int, slice, int], Tensor | None],
+    keys: tuple[int, int],
     block: int,
     skip: bool,
 ) -> Tensor:
-    """One block of queries, the first of them query ``start`` of ``Tq``."""
-    Tk = k.shape[-2]
-    q_positions, k_positions = default_positions(Tq, Tk, device=q.device)
-    q_positions = q_positions[start : start + block]
+    """One block of queries, over the blocks that hold its ``keys``."""
     # Begun with no keys: zeros that gradients of exactly 0 flow back from, also
     # when every block is skipped.
     seen = softmax.partial(_scores(q, k[..., :0, :]), v[..., :0, :])
-    lo, hi = 0, Tk
-    if skip and isinstance(mask, Mask):
-        first = Tk - Tq + start
-        lo, hi = mask.key_range(first, first + q.shape[-2] - 1, Tk)
     k_blocks, v_blocks = k.split(block, dim=-2), v.split(block, dim=-2)
-    for j in range(max(lo, 0) // block, -(-min(hi, Tk) // block)):
-        keys = slice(j * block, (j + 1) * block)
-        allowed = None
-        if isinstance(mask, Mask):
-            allowed = mask._render(q_positions, k_positions[keys])
-            allowed = _align_rows(allowed, q.ndim - 2)
-        elif mask is not None:
-            whole = mask.expand(*mask.shape[:-2], Tq, Tk)
-            allowed = whole[..., start : start + block, keys]
+    for j in range(keys[0] // block, -(-keys[1] // block)):
+        columns = slice(j * block, (j + 1) * block)
+        allowed = cells(q.shape[-2], columns, q.ndim - 2)
         if skip and allowed is not None and not allowed.any():
             continue
         part = softmax.partial(_scores(q, k_blocks[j]), v_blocks[j], allowed)
@@ -173,43 +188,44 @@ def fused_attention(
     """
     _check_sizes(q, k, v, grouped=True)
     Tq, Tk = q.shape[-2], k.shape[-2]
-    if mask is None or isinstance(mask, Full):
-        return _sdpa(q, k, v)
-    if isinstance(mask, Causal) and Tq in (1, Tk):  # is_causal is top-left aligned
-        return _sdpa(q, k, v, is_causal=Tq > 1)
     a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
     if not a_rule or not q.numel() or not Tk:
         return _sdpa(q, k, v, _allowed(mask, q, k))
-    mask._check_length(Tk)
-    # Small chunks leave out more keys; a GPU needs large ones to be busy.
-    chunk = min(max(Tq // 4, 64), 256) if q.device.type == "cpu" else Tq
-
-    def keys_of(start: int) -> tuple[int, int]:
-        first, last = Tk - Tq + start, min(Tk - Tq + start + chunk, Tk) - 1
-        lo, hi = mask.key_range(first, last, Tk)
-        lo = min(max(lo, 0), Tk - 1)
-        return lo, max(min(hi, Tk), lo + 1)  # at least one key, allowed or not
-
-    ranges = {start: keys_of(start) for start in range(0, Tq, chunk)}
-    groups = itertools.groupby(ranges, key=ranges.get)
-    firsts = {next(starts): keys for keys, starts in groups}
-    rows, keys = list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
-    b = mask._rows(3, q.device)
+    ahead, behind = mask.bound.ahead, mask.bound.behind
+    if mask.band and Tk <= behind and Tq - 1 <= ahead:
+        return _sdpa(q, k, v)
+    if mask.band and Tk <= behind and ahead == 0 and Tq == Tk:
+        return _sdpa(q, k, v, is_causal=True)  # top-left aligned
+    rows, keys = _pieces(mask, Tq, Tk, small=q.device.type == "cpu")
+    q_slots, k_slots = default_slots(Tq, Tk, device=q.device)
+    parts = zip(_parts(q, rows), _parts(k, keys), _parts(v, keys), strict=True)
     outs = []
-    q_parts, k_parts, v_parts = _parts(q, rows), _parts(k, keys), _parts(v, keys)
-    q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]
-    k_positions = torch.arange(Tk, device=q.device)[None]
-    for i in range(len(rows)):
-        # Not expanded: what is the same for all queries stays one row.
-        allowed = mask.allowed(
-            b, q_positions[slice(*rows[i])], k_positions[:, slice(*keys[i])]
-        )
-        allowed = torch.atleast_2d(allowed)
-        outs.append(_sdpa(q_parts[i], k_parts[i], v_parts[i], allowed))
+    for i, (q_part, k_part, v_part) in enumerate(parts):
+        allowed = mask.at(q_slots[slice(*rows[i])], k_slots[slice(*keys[i])])
+        if allowed.stride(-2) == 0:  # the same for all queries: one row of it
+            allowed = allowed[..., :1, :]
+        outs.append(_sdpa(q_part, k_part, v_part, align_rows(allowed, 2)))
     if len(outs) == 1:
         return outs[0]
     # Head after head of each token, as the kernel writes: merging copies nothing.
     return torch.cat([out.transpose(1, 2) for out in outs], dim=1).transpose(1, 2)
+
+
+def _pieces(
+    mask: Mask, Tq: int, Tk: int, *, small: bool
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Queries cut where the keys that they may see change: of each piece its
+    queries, and its keys.
+    """
+    # Small pieces leave out more keys; a GPU needs large ones to be busy.
+    size = min(max(Tq // 4, 64), 256) if small else Tq
+    ranges = {
+        i * size: (min(lo, Tk - 1), max(hi, min(lo, Tk - 1) + 1))  # at least one key
+        for i, (lo, hi) in enumerate(_ranges(mask.hull(Tq, Tk), size))
+    }
+    groups = itertools.groupby(ranges, key=ranges.get)
+    firsts = {next(starts): keys for keys, starts in groups}
+    return list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
 
 
 def _sdpa(
@@ -268,180 +284,6 @@ class _Parts(torch.autograd.Function):
         return total, None
 
 
-class MultiHeadAttention(nn.Module):
-    """Attention in ``n_heads`` parallel heads between two linear maps.
-
-    ``forward(x)`` is self-attention; with ``context`` the keys and values
-    come from there (cross-attention). The mask is an argument. The fused
-    path computes the output, except inside :func:`record_weights`.
-
-    ``n_kv_heads`` shares each key head among several query heads; ``d_head``
-    frees the head size from ``d_model / n_heads``; ``rotate(x, positions)``
-    is applied to queries and keys (rotary positions, chapter 6); ``norm()``
-    makes what is applied to the features of each head before that.
-    No biases. Derived in chapter 3.
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        *,
-        n_kv_heads: int | None = None,
-        d_head: int | None = None,
-        rotate: Callable[[Tensor, Tensor], Tensor] | None = None,
-        norm: Callable[[], nn.Module] | None = None,
-    ):
-        super().__init__()
-        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        if d_head is None:
-            if d_model % n_heads:
-                raise ValueError(
-                    f"expected d_model divisible by n_heads; got {d_model} and "
-                    f"{n_heads}. Choose another number of heads, or give d_head."
-                )
-            d_head = d_model // n_heads
-        if n_heads % n_kv_heads:
-            raise ValueError(
-                f"expected n_heads divisible by n_kv_heads; got {n_heads} and "
-                f"{n_kv_heads}: each key head serves the same number of query heads."
-            )
-        self.n_heads, self.n_kv_heads, self.d_head = n_heads, n_kv_heads, d_head
-        self.query = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.key = nn.Linear(d_model, n_kv_heads * d_head, bias=False)
-        self.value = nn.Linear(d_model, n_kv_heads * d_head, bias=False)
-        self.output = nn.Linear(n_heads * d_head, d_model, bias=False)
-        self.query_norm, self.key_norm = (
-            nn.Identity() if norm is None else norm() for _ in range(2)
-        )
-        self.rotate = rotate
-        self._record: Callable[[Tensor], None] | None = None
-
-    def forward(
-        self,
-        x: Float[Tensor, "B Tq C"],
-        mask: Mask | Bool[Tensor, "... #Tq _"] | None = None,
-        *,
-        context: Float[Tensor, "B Tk C"] | None = None,
-        cache: KVCache | None = None,
-        positions: Int[Tensor, "*rows Tq"] | None = None,
-    ) -> Float[Tensor, "B Tq C"]:
-        """Outputs for the queries ``x``.
-
-        With a ``cache``, ``x`` holds the new tokens only and the cache the
-        rest; a cached ``context`` is read once and not again. ``positions``
-        are those of ``x``, ``(Tq,)`` or ``(B, Tq)``, growing along a row and
-        negative where it is padded; by default they follow what the cache holds.
-        A call that raises leaves the cache as it was.
-        """
-        check_features("x", x, self.query.in_features)
-        if context is not None:
-            check_features("context", context, self.query.in_features)
-        with AllOrNothing([cache]):
-            return self._forward(x, mask, context, cache, positions)
-
-    def _forward(self, x, mask, context, cache, positions) -> Tensor:
-        q = self.query_norm(split_heads(self.query(x), self.n_heads))  # (B, H, Tq, D)
-        if context is not None:
-            k, v = self._context(context, cache)
-            return self._merge(q, k, v, mask)
-        k = self.key_norm(split_heads(self.key(x), self.n_kv_heads))  # (B, Hkv, Tq, D)
-        v = split_heads(self.value(x), self.n_kv_heads)
-        counted = positions is None and (cache is None or cache.counted)
-        given = positions
-        if given is not None:
-            check_positions(given, len(x), x.shape[1])
-        elif cache is not None:
-            positions = cache.following(x.shape[1], x.device)
-        else:
-            positions = torch.arange(x.shape[1], device=x.device)
-        if self.rotate is not None:
-            q, k = self.rotate(q, positions), self.rotate(k, positions)
-        k_positions = positions
-        if cache is not None:
-            k, v, k_positions = cache.extend(k, v, given)
-        if isinstance(mask, Tensor) or (counted and (cache is None or not cache.ring)):
-            return self._merge(q, k, v, mask)  # the default positions of a rule
-        rule = full if mask is None else mask
-        return self._merge(q, k, v, _align_rows(rule.at(positions, k_positions), 2))
-
-    def _context(self, context: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
-        if cache is not None and cache.length:
-            return cache.contents()[:2]
-        k = self.key_norm(split_heads(self.key(context), self.n_kv_heads))
-        v = split_heads(self.value(context), self.n_kv_heads)
-        if cache is not None:
-            cache.extend(k, v)
-        return k, v
-
-    def _merge(self, q: Tensor, k: Tensor, v: Tensor, mask) -> Tensor:
-        if self._record is None:
-            out = fused_attention(q, k, v, mask)
-        else:
-            group = self.n_heads // self.n_kv_heads
-            k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
-            out, weights = attention(q, k, v, mask)
-            self._record(weights.detach())
-        return self.output(merge_heads(out))
-
-
-def split_heads(x: Float[Tensor, "B T HD"], n_heads: int) -> Float[Tensor, "B H T D"]:
-    """Cut each token's features into heads: (B, T, H·D) → (B, H, T, D)."""
-    if n_heads < 1 or x.shape[-1] % n_heads:
-        raise ValueError(
-            f"split_heads: expected features divisible by n_heads, {n_heads}; got "
-            f"{x.shape[-1]}."
-        )
-    return x.unflatten(-1, (n_heads, x.shape[-1] // n_heads)).transpose(1, 2)
-
-
-def merge_heads(x: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T HD"]:
-    """Lay the heads of each token side by side: the inverse of :func:`split_heads`."""
-    return x.transpose(1, 2).flatten(2)
-
-
-@contextmanager
-def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the weights of every :class:`MultiHeadAttention` in ``model``.
-
-    Yields a dictionary, module name → ``(B, H, Tq, Tk)``, filled by each
-    forward pass inside the block, which takes the dense path.
-
-    >>> layer = MultiHeadAttention(8, 2)
-    >>> with record_weights(layer) as weights:
-    ...     out = layer(torch.zeros(1, 3, 8))
-    >>> weights[""].shape
-    torch.Size([1, 2, 3, 3])
-    """
-    weights: dict[str, Tensor] = {}
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, MultiHeadAttention)
-    }
-    if not layers:
-        raise ValueError(
-            f"record_weights: {type(model).__name__} holds no MultiHeadAttention."
-        )
-    before = {name: layer._record for name, layer in layers.items()}
-    for name, layer in layers.items():
-        layer._record = functools.partial(weights.__setitem__, name)
-    try:
-        yield weights
-    finally:
-        for name, layer in layers.items():
-            layer._record = before[name]
-
-
-def check_features(name: str, x: Tensor, n_features: int) -> None:
-    """Refuse what is not ``(B, T, n_features)``."""
-    if x.ndim != 3 or x.shape[-1] != n_features:
-        raise ValueError(
-            f"expected {name} (B, T, {n_features}), a row of features for each token; "
-            f"got {tuple(x.shape)}."
-        )
-
-
 def _check_sizes(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool = False) -> None:
     batch = q.shape[:-2]
     if grouped:  # (B, H): each key head serves the same number of query heads
@@ -476,7 +318,7 @@ def _allowed(mask: Mask | Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     if mask is None:
         return None
     if isinstance(mask, Mask):
-        allowed = _align_rows(mask.matrix(Tq, Tk, device=q.device), len(batch))
+        allowed = align_rows(mask.matrix(Tq, Tk, device=q.device), len(batch))
     else:
         allowed = mask
     expected = f"(…, {Tq}, {Tk})"
@@ -503,7 +345,7 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     )
 
 
-def _align_rows(allowed: Tensor, n_batch_dims: int) -> Tensor:
+def align_rows(allowed: Tensor, n_batch_dims: int) -> Tensor:
     """Put a rule's batch dimension first: (B, Tq, Tk) → (B, 1, …, Tq, Tk)."""
     if allowed.ndim == 2:
         return allowed

@@ -1,124 +1,108 @@
 """Keys and values already seen, so that a step computes one query, not all.
 
 Key and value of a token depend on that token and those before it, which no
-later token changes: what was computed once can be kept. Derived in chapter 5.
+later token changes: what was computed once can be kept. How much has to be
+kept is for the mask to say: a cache is told its *reach*, and knows no mask.
+Derived in chapter 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = [
-    "AllOrNothing",
-    "Cache",
-    "KVCache",
-    "check_positions",
-    "check_rows",
-    "is_integer",
-]
+from mattn.reach import Reach
+from mattn.slots import Part, check_rows, is_integer
+
+__all__ = ["Cache", "KVCache"]
 
 
-class Cache:
-    """What the caches of a model share: how many tokens were read, and where
-    the next ones stand.
-    """
-
-    def __init__(self):
-        self.length = 0
-        """Tokens read so far, those that have been dropped included."""
-        self._last: Tensor | None = None  # None: positions were counted 0, 1, 2, …
-        self._before: tuple | None = None  # what undo brings back
-        self._guards = 0  # blocks of code that may want to undo
-
-    @property
-    def counted(self) -> bool:
-        """Whether the tokens read stand at 0, 1, 2, …: no positions were given."""
-        return self._last is None
-
-    def following(self, n: int, device: torch.device) -> Int[Tensor, "*rows n"]:
-        """Positions of the next ``n`` tokens, if none are given: after those read."""
-        after = torch.arange(n, device=device)
-        if self._last is None:
-            return self.length + after
-        return self._last[..., None] + 1 + after
-
-    def undo(self) -> None:
-        """Be as before the last tokens were read."""
-        raise NotImplementedError
-
-    def _place(self, positions: Tensor | None, B: int, T: int, device) -> Tensor:
-        """Where new tokens stand: where it is said, if that is after those read."""
-        if positions is None:
-            return self.following(T, device)
-        check_positions(positions, B, T, after=self._latest(positions))
-        return positions.long()
-
-    def _latest(self, positions: Tensor) -> Tensor:
-        if self._last is None:
-            rows = positions.shape[:-1]
-            return torch.full(rows, self.length - 1, device=positions.device)
-        return self._last
-
-    def _advance(self, positions: Tensor, given: bool) -> None:
-        if given or not self.counted:
-            ends = torch.cat([self._latest(positions)[..., None], positions], dim=-1)
-            self._last = ends.amax(dim=-1)
-        self.length += positions.shape[-1]
+EVERYTHING = Reach()
 
 
-class KVCache(Cache):
-    """Keys, values and positions of one attention layer.
+class KVCache(Part):
+    """Keys, values and slots of one attention layer.
 
-    With ``ring=False`` the cache holds ``capacity`` tokens and refuses more.
-    With ``ring=True`` it keeps the last ``capacity`` tokens in constant
-    memory; that is enough for a mask ``causal & window(w)``, w ≤ capacity.
-    Memory is taken at the first use, in the dtype of the first keys.
+    ``capacity`` is how many tokens of a row it holds. A rule of bounded ``reach``
+    needs no more than ``reach.size``, the first ``sinks`` of a row and its last
+    ``behind``: where that is less, what no later query can see is written over,
+    and rows may be of any length. Memory is taken at the first use, in the dtype
+    of the first keys.
 
     A call that raises leaves the cache as it was. What is kept is cut off from
     the graph, so a backward pass that reaches it raises ``ValueError``: a
     model is trained without a cache.
+
+    >>> from mattn import causal, window
+    >>> cache = KVCache(reach=(causal & window(2)).reach())
+    >>> for step in torch.randn(9, 2, 1, 1, 1, 4):
+    ...     keys, values, slots = cache.extend(*step)
+    >>> slots
+    tensor([8, 7])
     """
 
-    def __init__(self, capacity: int, *, ring: bool = False):
-        if not hasattr(capacity, "__index__") or capacity < 1:
+    def __init__(self, capacity: int | None = None, *, reach: Reach = EVERYTHING):
+        whole = capacity is None or (hasattr(capacity, "__index__") and capacity >= 1)
+        if not whole or (capacity is None and reach.size == math.inf):
             raise ValueError(
-                f"KVCache: expected capacity >= 1 tokens; got {capacity!r}."
+                f"KVCache: expected capacity >= 1 tokens; got {capacity!r}. None is "
+                "needed only where a rule's reach is bounded, and said: "
+                "KVCache(reach=rule.reach())."
             )
         super().__init__()
         self.capacity = capacity
-        self.ring = ring
+        self.wraps = capacity is None or reach.size <= capacity
+        """Whether tokens are written over that no later query can see."""
+        self._sinks, self._behind = 0, capacity
+        if self.wraps:
+            self._sinks, self._behind = reach.sinks, int(max(reach.behind, 0))
         self._k: Tensor | None = None
+        self._chosen = False  # whether keep() has left slots out
+
+    @property
+    def n_held(self) -> int:
+        """Tokens of a row that it has room for."""
+        return max(1, self._sinks + self._behind)
+
+    @property
+    def counted(self) -> bool:
+        """Whether it holds the slots 0, 1, 2, … of every row, in this order."""
+        alike = self._last is None and not self._chosen
+        return alike and self._n_read <= self.n_held
 
     def extend(
         self,
         k: Float[Tensor, "B H T D"],
         v: Float[Tensor, "B H T Dv"],
-        positions: Int[Tensor, "*rows T"] | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
     ) -> tuple[
         Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"], Int[Tensor, "*rows S"]
     ]:
-        """Add ``T`` tokens; return all keys, values and positions to attend to.
+        """Add ``T`` tokens; return all keys, values and slots to attend to.
 
-        ``positions``, by default the next ones, are negative where a row holds
-        no token; the others grow from token to token, also from call to call.
+        ``slots``, by default the next ones, are negative where a row holds no
+        token; the others grow from token to token, also from call to call.
         """
-        self._check(k, v, positions)
-        n, given = k.shape[2], positions is not None
-        positions = self._place(positions, len(k), n, k.device)
-        # The first query of a chunk may see a key that the chunk's last key pushes
-        # out of a ring: attend to old and new, then write.
-        old = self.contents() if self.ring and n > 1 and self.length else None
-        seen = (k, v, positions)
+        self._check(k, v, slots)
+        n, counted = k.shape[2], slots is None and self._last is None
+        slots = self._place(slots, len(k), n, k.device)
+        at = self._places(slots, counted)
+        # The first query of a chunk may see a key that the chunk's last key writes
+        # over: attend to old and new, then write.
+        old = self.contents() if self.wraps and n > 1 and self._k is not None else None
+        seen = (k, v, slots)
         if old is not None:
-            pairs = zip(old, seen, (2, 2, -1), strict=True)
+            held = old[2].expand(*slots.shape[:-1], -1)
+            pairs = zip((*old[:2], held), seen, (2, 2, -1), strict=True)
             seen = tuple(torch.cat([a, b], dim=dim) for a, b, dim in pairs)
-        self._write(k.detach(), v.detach(), positions)
-        self._advance(positions, given)
-        if not self.ring or n == 1:
+        self._write(k.detach(), v.detach(), slots, at)
+        if not self.wraps or n == 1:
             seen = self.contents()
         if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
             return _Kept.apply(seen[0], k), _Kept.apply(seen[1], v), seen[2]
@@ -129,10 +113,10 @@ class KVCache(Cache):
     ) -> tuple[
         Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"], Int[Tensor, "*rows S"]
     ]:
-        """Keys, values and positions held now, in slot order."""
+        """Keys, values and slots held now; slot −1 where a row holds no token."""
         self._check_used()
-        n = min(self.length, self.capacity)
-        return self._k[:, :, :n], self._v[:, :, :n], self._positions[..., :n]
+        n = min(self.length, self.n_held)
+        return self._k[:, :, :n], self._v[:, :, :n], self._slots[..., :n]
 
     def reorder(self, rows: Int[Tensor, " N"]) -> None:
         """Make row ``i`` of the batch a copy of what row ``rows[i]`` was.
@@ -143,56 +127,110 @@ class KVCache(Cache):
         self._check_used()
         check_rows(rows, len(self._k))
         self._k, self._v = self._k[rows], self._v[rows]
-        if self._positions.ndim == 2:
-            self._positions = self._positions[rows]
-            self._last = self._last[rows]
+        if self._last is not None:
+            self._slots, self._last = self._slots[rows], self._last[rows]
         self._before = None
 
-    def undo(self) -> None:
-        self.length, self._last, held, slots, old = self._before
-        self._k, self._v, self._positions = held
-        if old is not None:
-            for part, was in zip((self._k, self._v), old[:2], strict=True):
-                part[:, :, slots] = was
-            self._positions[..., slots] = old[2]
+    def crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Forget the slots from ``n`` on, or from ``n[b]`` on in row ``b``: a draft
+        that was rejected.
 
-    def _check(self, k: Tensor, v: Tensor, positions: Tensor | None) -> None:
-        """All that is needed of new tokens, but for the order of their positions."""
-        fits = k.ndim == v.ndim == 4 and v.shape[:3] == k.shape[:3]
-        if positions is not None:
-            fits = (
-                fits and positions.ndim in (1, 2) and positions.shape[-1] == k.shape[2]
+        Where a query of slot ``n`` would miss a key that has been written over,
+        that is an error, and nothing is cut.
+        """
+        self.check_crop(n)
+        if self._k is None:
+            return
+        ends = torch.as_tensor(n, device=self._k.device)
+        if ends.ndim:
+            self._tell_rows_apart(len(self._k))
+        self._slots = self._slots.masked_fill(self._slots >= ends[..., None], -1)
+        self._cut(ends)
+
+    def check_crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Raise what :meth:`crop` would raise."""
+        ends = self._ends(n, 1 if self._k is None else len(self._k))
+        if not self.wraps or self._k is None:
+            return
+        last = self._latest(ends).cpu()
+        # A query sees the last `behind` slots up to its own, and the sinks.
+        wanted = (ends - self._behind + 1).clamp(min=self._sinks)
+        lost = (ends <= last) & (wanted < ends) & (wanted <= last - self._behind)
+        if lost.any():
+            raise ValueError(
+                "crop: expected to keep slots of which the last "
+                f"{self._behind - 1} are still held; got {n!r}, after {self.length} "
+                "slots were read, and older ones written over. Copy the cache before "
+                "it reads a draft, or read the sequence anew."
             )
+
+    def keep(self, slots: Int[Tensor, "*rows N"]) -> None:
+        """Forget all but these slots, ``(N,)`` or ``(B, N)``: no query sees the
+        others any more.
+        """
+        self._check_used()
+        if not is_integer(slots) or slots.shape[:-1] not in ((), (len(self._k),)):
+            raise ValueError(
+                f"keep: expected integer slots (N,) or ({len(self._k)}, N); got "
+                f"{slots.dtype} {tuple(slots.shape)}."
+            )
+        if slots.ndim == 2:
+            self._tell_rows_apart(len(self._k))
+        same = self._slots[..., :, None] == slots[..., None, :]  # (…, S, N)
+        held = same.any(dim=-2)
+        if not held.all():
+            missing = slots.expand(held.shape)[~held].tolist()
+            raise ValueError(
+                f"keep: expected slots that are held; got {missing[:5]}, which are "
+                "not. They were never read, or are out of the rule's reach."
+            )
+        self._slots = self._slots.masked_fill(~same.any(dim=-1), -1)
+        self._chosen, self._before = True, None
+
+    def copy(self) -> KVCache:
+        """A cache that goes its own way from here."""
+        twin = copy.copy(self)
+        if self._k is not None:
+            twin._k, twin._v = self._k.clone(), self._v.clone()
+            twin._slots = self._slots.clone()
+        twin._before, twin._guards = None, 0
+        return twin
+
+    def undo(self) -> None:
+        self._last, self._n_read, self._slots, at, old = self._before
+        if self._slots is None:
+            self._k = None
+        elif old is not None:
+            self._k[at], self._v[at] = old
+
+    def _check(self, k: Tensor, v: Tensor, slots: Tensor | None) -> None:
+        """All that is needed of new tokens, but for the order of their slots."""
+        fits = k.ndim == v.ndim == 4 and v.shape[:3] == k.shape[:3]
+        if slots is not None:
+            fits = fits and slots.ndim in (1, 2) and slots.shape[-1] == k.shape[2]
         if not fits:
-            got = "none" if positions is None else tuple(positions.shape)
+            got = "none" if slots is None else tuple(slots.shape)
             raise ValueError(
                 "KVCache: expected keys (B, H, T, D), values (B, H, T, Dv) and "
-                f"positions (T,) or (B, T); got {tuple(k.shape)}, {tuple(v.shape)} "
+                f"slots (T,) or (B, T); got {tuple(k.shape)}, {tuple(v.shape)} "
                 f"and {got}. Each token has one of each."
             )
-        if self._k is not None:
-            n_axes = self._positions.ndim if positions is None else positions.ndim
-            if k.shape[:2] != self._k.shape[:2] or n_axes != self._positions.ndim:
-                raise ValueError(
-                    f"KVCache: expected {tuple(self._k.shape[:2])} rows and heads and "
-                    f"positions of {self._positions.ndim} axes, as before; got "
-                    f"{tuple(k.shape[:2])} and {n_axes}. "
-                    "A cache serves one layer and one batch."
-                )
-            for new, held in ((k, self._k), (v, self._v)):
-                kind = (new.shape[-1], new.dtype, new.device)
-                if kind != (held.shape[-1], held.dtype, held.device):
-                    raise ValueError(
-                        f"KVCache: expected {held.shape[-1]} features of {held.dtype} "
-                        f"on {held.device}, as before; got {kind[0]} of {kind[1]} on "
-                        f"{kind[2]}. A cache serves one layer as it is: make a new one."
-                    )
-        n = self.length + k.shape[2]
-        if not self.ring and n > self.capacity:
+        if self._k is None:
+            return
+        if k.shape[:2] != self._k.shape[:2]:
             raise ValueError(
-                f"KVCache: expected at most {self.capacity} tokens; got {n}. Make the "
-                "cache larger, or a ring for a sliding window."
+                f"KVCache: expected {tuple(self._k.shape[:2])} rows and heads, as "
+                f"before; got {tuple(k.shape[:2])}. A cache serves one layer and one "
+                "batch."
             )
+        for new, held in ((k, self._k), (v, self._v)):
+            kind = (new.shape[-1], new.dtype, new.device)
+            if kind != (held.shape[-1], held.dtype, held.device):
+                raise ValueError(
+                    f"KVCache: expected {held.shape[-1]} features of {held.dtype} "
+                    f"on {held.device}, as before; got {kind[0]} of {kind[1]} on "
+                    f"{kind[2]}. A cache serves one layer as it is: make a new one."
+                )
 
     def _check_used(self) -> None:
         if self._k is None:
@@ -200,34 +238,139 @@ class KVCache(Cache):
                 "KVCache: expected tokens; got none yet. Call extend first."
             )
 
-    def _write(self, k: Tensor, v: Tensor, positions: Tensor) -> None:
-        held = (None,) * 3
+    def _tell_rows_apart(self, B: int) -> None:
+        if self._last is None:
+            self._slots = self._slots.expand(B, -1).clone()
+            self._last = torch.full((B,), self._n_read - 1, device=self._slots.device)
+
+    def _places(self, slots: Tensor, counted: bool) -> tuple[tuple, tuple]:
+        """Where in keys and values new tokens go, and which of them do.
+
+        A slot has its place: a sink its own, the others one after the other, round
+        and round. So rows of different lengths need no special case.
+        """
+        every, n, start = slice(None), slots.shape[-1], self._n_read
+        if counted and (n == 1 or start + n <= self.n_held):  # usual, and quick
+            if not self.wraps and start + n > self.n_held:
+                self._refuse(start + n)
+            column = int(self._place_of(start)) if self.wraps else start
+            if n > 1 or not self.wraps or self._behind or start < self._sinks:
+                run = slice(column, column + n)
+                return (every, every, run), (every, every, every)
+        place, stays = self._place_of(slots), slots >= 0
+        if self.wraps and n:
+            last = slots.amax(dim=-1, keepdim=True)
+            stays = stays & ((last - slots < self._behind) | (slots < self._sinks))
+        *rows, columns = stays.nonzero(as_tuple=True)
+        at, which = (*rows, place[stays]), (*rows, columns)
+        if not self.wraps:
+            self._check_room(slots, at)
+        if rows:
+            return (at[0], every, at[1]), (which[0], every, which[1])
+        return (every, every, at[0]), (every, every, which[0])
+
+    def _place_of(self, slots: Any) -> Any:
+        turning = self._sinks + (slots - self._sinks) % max(self._behind, 1)
+        if isinstance(slots, int):
+            return slots if slots < self._sinks else turning
+        return torch.where(slots < self._sinks, slots, turning)
+
+    def _check_room(self, slots: Tensor, at: tuple) -> None:
+        """No token may take the place of another, old or new."""
+        free = torch.ones(1, dtype=torch.bool)
+        if self._k is not None:
+            table = self._slots if len(at) == 1 else self._slots.expand(len(slots), -1)
+            free = table[at] < 0
+        real = slots[slots >= 0]
+        width = int(real.max() - real.min()) + 1 if real.numel() else 0
+        if slots.shape[-1] > self.n_held < width or not free.all():
+            self._refuse(max(self.length, int(real.max()) + 1))
+
+    def _refuse(self, n: int) -> None:
+        raise ValueError(
+            f"KVCache: expected at most {self.capacity} tokens; got {n}. Make the "
+            "cache larger, or use a rule of bounded reach, such as causal & window(w)."
+        )
+
+    def _write(self, k: Tensor, v: Tensor, slots: Tensor, places: tuple) -> None:
+        B, H, _, D = k.shape
+        at, which = places
+        before = self._last, self._n_read, None
         if self._k is None:
-            B, H, _, D = k.shape
-            self._k = k.new_empty(B, H, self.capacity, D)
-            self._v = k.new_empty(B, H, self.capacity, v.shape[-1])
-            self._positions = positions.new_empty(*positions.shape[:-1], self.capacity)
+            # Zeros: a hidden value counts 0 times, and 0 · NaN would be NaN.
+            self._k = k.new_zeros(B, H, self.n_held, D)
+            self._v = k.new_zeros(B, H, self.n_held, v.shape[-1])
+            self._slots = slots.new_full((self.n_held,), -1)
         else:
-            held = self._k, self._v, self._positions
-        n = k.shape[2]
-        kept = min(n, self.capacity)
-        first = self.length + n - kept
-        slots: slice | Tensor = slice(first, first + kept)
-        if first + kept > self.capacity:
-            slots = torch.arange(first, first + kept, device=k.device) % self.capacity
-        old = None
-        # A ring writes over tokens; they are kept only where an error could want them.
-        if self._guards and self.length and self.length + n > self.capacity:
-            old = (
-                self._k[:, :, slots],
-                self._v[:, :, slots],
-                self._positions[..., slots],
-            )
+            before = self._last, self._n_read, self._slots
         if self._guards:
-            self._before = self.length, self._last, held, slots, old
-        self._k[:, :, slots] = k[:, :, n - kept :]
-        self._v[:, :, slots] = v[:, :, n - kept :]
-        self._positions[..., slots] = positions[..., n - kept :]
+            # A key is kept only where an error could want it back.
+            old = (self._k[at], self._v[at]) if self.wraps else None
+            self._before = *before, at, old
+            self._slots = self._slots.clone()
+        if slots.ndim == 2:
+            self._tell_rows_apart(B)
+        self._k[at], self._v[at] = k[which], v[which]
+        axes = slice(2, 3) if slots.ndim == 1 else slice(0, 3, 2)
+        self._slots[at[axes]] = slots[which[axes]]
+        self._advance(slots)
+
+
+class Cache:
+    """What a model has read, all parts together.
+
+    ``own`` holds keys and values of each layer's tokens, ``cross`` those of the
+    source in an encoder–decoder, ``recent`` the last tokens, for n-grams. Made
+    by a model's ``new_cache``.
+    """
+
+    def __init__(
+        self,
+        own: Sequence[KVCache],
+        cross: Sequence[KVCache] = (),
+        recent: Any = None,
+    ):
+        self.own, self.cross, self.recent = list(own), list(cross), recent
+
+    @property
+    def parts(self) -> list[Part]:
+        """All of them."""
+        return [*self.own, *self.cross, *([self.recent] if self.recent else [])]
+
+    @property
+    def _growing(self) -> list[Part]:
+        return [*self.own, *([self.recent] if self.recent else [])]
+
+    @property
+    def length(self) -> int:
+        """Slots that were read in the longest row."""
+        return self.own[0].length
+
+    def crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Forget the slots from ``n`` on, or from ``n[b]`` on in row ``b``; see
+        :meth:`KVCache.crop`. If one part cannot, none is cut.
+        """
+        for part in self._growing:
+            part.check_crop(n)
+        for part in self._growing:
+            part.crop(n)
+
+    def keep(self, slots: Int[Tensor, "*rows N"]) -> None:
+        """Forget all keys but those of these slots; see :meth:`KVCache.keep`."""
+        twins = [part.copy() for part in self.own]
+        for part in twins:
+            part.keep(slots)
+        self.own = twins
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> None:
+        """Make row ``i`` of the batch a copy of what row ``rows[i]`` was."""
+        for part in self.parts:
+            part.reorder(rows)
+
+    def copy(self) -> Cache:
+        """A cache that goes its own way from here: what a draft is read with."""
+        own, cross = ([p.copy() for p in parts] for parts in (self.own, self.cross))
+        return Cache(own, cross, self.recent and self.recent.copy())
 
 
 class _Kept(torch.autograd.Function):
@@ -252,83 +395,3 @@ class _Kept(torch.autograd.Function):
             "their graph; got one. Train without a cache, and decode under "
             "torch.no_grad()."
         )
-
-
-class AllOrNothing:
-    """A block of code; if it raises, ``caches`` (some may be ``None``) are as before.
-
-    >>> cache = KVCache(3)
-    >>> try:
-    ...     with AllOrNothing([cache]):
-    ...         _ = cache.extend(*torch.zeros(2, 1, 1, 2, 4))
-    ...         raise ValueError
-    ... except ValueError:
-    ...     cache.length
-    0
-    """
-
-    def __init__(self, caches: Iterable[Cache | None]):
-        self._caches = [cache for cache in caches if cache is not None]
-
-    def __enter__(self) -> None:
-        self._before = [cache._before for cache in self._caches]
-        for cache in self._caches:
-            cache._guards += 1
-
-    def __exit__(self, kind, *_) -> None:
-        for cache, before in zip(self._caches, self._before, strict=True):
-            cache._guards -= 1
-            if kind is not None and cache._before is not before:
-                cache.undo()
-                cache._before = before
-            if not cache._guards:
-                cache._before = None
-
-
-def check_positions(
-    positions: Tensor, B: int, T: int, *, after: Tensor | None = None
-) -> None:
-    """Integers, one for each token, that grow along a row (``after`` those read).
-
-    Negative ones mark slots without a token and may stand anywhere. A position
-    that came before would mean two tokens: to a rule it is the key's place in
-    the sequence, not only an angle.
-    """
-    if not is_integer(positions) or tuple(positions.shape) not in ((T,), (B, T)):
-        raise ValueError(
-            f"expected integer positions ({T},) or ({B}, {T}), one for each token; got "
-            f"{str(positions.dtype).removeprefix('torch.')} {tuple(positions.shape)}."
-        )
-    if not T:
-        return
-    positions = positions.long()
-    if after is None:
-        after = positions.new_full(positions.shape[:-1], -1)
-    reached = torch.cat([after[..., None], positions[..., :-1]], dim=-1)
-    back = (positions >= 0) & (positions <= reached.cummax(dim=-1).values)
-    if back.any():
-        place = back.nonzero()[0].tolist()
-        row = positions if positions.ndim == 1 else positions[place[0]]
-        raise ValueError(
-            "expected positions that grow from token to token, after those that a "
-            f"cache holds; got {int(row[place[-1]])} for token {place[-1]} of "
-            f"{row.tolist()}. Packed documents are counted through: documents(ids) "
-            "keeps them apart, and rotary attention depends on distances alone."
-        )
-
-
-def check_rows(rows: Tensor, B: int) -> None:
-    """Indices of rows of a batch, shape (N,)."""
-    fits = isinstance(rows, Tensor) and rows.ndim == 1 and is_integer(rows)
-    if not fits or ((rows < 0) | (rows >= B)).any():
-        got = rows.tolist() if isinstance(rows, Tensor) else rows
-        raise ValueError(
-            f"reorder: expected indices from 0 to {B - 1} of the rows to keep, an "
-            f"integer tensor (N,); got {got}."
-        )
-
-
-def is_integer(tensor: Tensor) -> bool:
-    """Whether its dtype counts: neither floating, complex nor bool."""
-    dtype = tensor.dtype
-    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)

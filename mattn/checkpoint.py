@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from mattn.files import stored_tensors
+from mattn.masks import Mask
 from mattn.optional import needed
 
 __all__ = ["Run", "batch_tensors"]
 
-_FORMAT = "mattn checkpoint 2"  # another one when what a checkpoint holds changes
+_FORMAT = "mattn checkpoint 3"  # another one when what a checkpoint holds changes
+_WITHOUT_RULES = "mattn checkpoint 2"  # is read, and written in the new form
+_N_SLOTS = 64  # of a rule that are looked at, to tell it from another
 
 
 @dataclass
@@ -43,12 +46,19 @@ class Run:
         found["random"] = torch.get_rng_state()
         return {name: tensor.detach().contiguous() for name, tensor in found.items()}
 
+    def rules(self) -> list[list]:
+        """Who may see whom: of each layer's rule its name and a digest."""
+        parts = [getattr(part, "masks", ()) for part in self.model.modules()]
+        rules = [rule for each in parts for rule in each if isinstance(rule, Mask)]
+        return [[repr(rule), _digest([_seen(rule)])] for rule in rules]
+
     def save(self, path: Path, batch) -> None:
         """Write the checkpoint beside its place, then move it there: all or nothing."""
         metadata = {
             "format": _FORMAT,
             "asked": json.dumps(self.asked),
-            "last_batch": str(_digest(batch)),
+            "last_batch": str(_digest(batch_tensors(batch))),
+            "rules": json.dumps(self.rules()),
         }
         unfinished = path.with_name(path.name + ".part")
         save_file = needed("safetensors.torch", "pretrained", "checkpoint").save_file
@@ -64,7 +74,7 @@ class Run:
         Nothing of the run changes before all of it is known to fit.
         """
         found, metadata = stored_tensors(path, extra="pretrained", by="fit")
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") not in (_FORMAT, _WITHOUT_RULES):
             raise ValueError(
                 f"fit: expected {path.name} to be a checkpoint of this version of "
                 "mattn; got another file of safetensors. Delete it, or give another "
@@ -73,6 +83,12 @@ class Run:
         before = json.loads(metadata["asked"])
         now = json.loads(json.dumps(self.asked))
         changed = sorted(name for name in now if before.get(name) != now[name])
+        ours = self.rules()
+        rules = ours if "rules" not in metadata else json.loads(metadata["rules"])
+        for (old, digest), (new, own_digest) in zip(rules, ours, strict=False):
+            if (old, digest) != (new, own_digest):
+                changed.append(f"mask ({old}, and now {new})")
+                break
         own, theirs = (
             {k: (v.shape, v.dtype) for k, v in of.items() if k.startswith("model.")}
             for of in (self.tensors(), found)
@@ -84,7 +100,7 @@ class Run:
             )
         losses = found.pop("losses").tolist()
         used = collections.deque(itertools.islice(batches, len(losses)), maxlen=1)
-        if not used or str(_digest(used[0])) != metadata["last_batch"]:
+        if not used or str(_digest(batch_tensors(used[0]))) != metadata["last_batch"]:
             raise ValueError(
                 f"fit: expected the batches that {path.name} was trained on, from "
                 "their beginning; got others. Build them anew with the same seed; or "
@@ -114,9 +130,15 @@ def batch_tensors(batch: Any) -> list[Tensor]:
     return [t for t in several if isinstance(t, Tensor)]
 
 
-def _digest(batch: Any) -> int:
+def _seen(rule: Mask) -> Tensor:
+    """What a rule says of the first slots."""
+    n = rule.n_slots
+    return rule.matrix(_N_SLOTS if n is None else min(n, _N_SLOTS))
+
+
+def _digest(tensors: list[Tensor]) -> int:
     value = 0
-    for tensor in batch_tensors(batch):
+    for tensor in tensors:
         flat = tensor.detach().cpu().reshape(-1)
         value = zlib.crc32(flat.view(torch.uint8).numpy().tobytes(), value)
     return value

@@ -7,12 +7,14 @@ what its attention would have to put together. Measured in chapter 7.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mattn.cache import Cache, check_rows, is_integer
 from mattn.masks import Mask
+from mattn.slots import Part, check_rows, is_integer
 
 __all__ = ["NGrams", "RecentTokens", "embed"]
 
@@ -38,54 +40,58 @@ def embed(embedding: nn.Embedding, tokens: Int[Tensor, "B T"]) -> Tensor:
         ) from None
 
 
-class RecentTokens(Cache):
-    """The last ``capacity`` tokens of each row: the cache of :class:`NGrams`."""
+class RecentTokens(Part):
+    """The last tokens of each row: the part of a cache that :class:`NGrams` reads.
 
-    def __init__(self, capacity: int):
-        if not hasattr(capacity, "__index__") or capacity < 1:
+    It gives back the last ``n_back``, and holds ``room`` of them, by default no
+    more, so that a draft can be taken back (:meth:`crop`).
+    """
+
+    def __init__(self, n_back: int, room: int | None = None):
+        if not hasattr(n_back, "__index__") or n_back < 1:
             raise ValueError(
-                f"RecentTokens: expected capacity >= 1 tokens; got {capacity!r}."
+                f"RecentTokens: expected n_back >= 1 tokens; got {n_back!r}."
             )
         super().__init__()
-        self.capacity = capacity
+        self.n_back = n_back
+        self.room = max(n_back, room or 0)
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def extend(
         self,
         tokens: Int[Tensor, "B T"],
-        positions: Int[Tensor, "*rows T"] | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
     ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "*rows S"]]:
-        """Those kept, then the new ones; position −1 where there is none.
+        """The last ``n_back``, then the new ones; slot −1 where there is none.
 
-        ``positions`` as in :meth:`mattn.cache.KVCache.extend`.
+        ``slots`` as in :meth:`mattn.cache.KVCache.extend`.
         """
         if tokens.ndim != 2 or not is_integer(tokens):
             raise ValueError(
                 "RecentTokens: expected tokens (B, T) of an integer dtype; got "
                 f"{tokens.dtype} {tuple(tokens.shape)}."
             )
-        (B, T), n, given = tokens.shape, self.capacity, positions is not None
-        placed = self._place(positions, B, T, tokens.device)
+        (B, T), n = tokens.shape, self.n_back
+        if self._kept is not None and len(self._kept[0]) != B:
+            raise ValueError(
+                f"RecentTokens: expected {len(self._kept[0])} rows, as before; got "
+                f"{B}. A cache serves one batch."
+            )
+        slots = self._place(slots, B, T, tokens.device)
         if self._kept is None:
             kept = (
                 tokens.new_zeros(B, n, dtype=torch.long),
-                placed.new_full((*placed.shape[:-1], n), -1),
+                slots.new_full((*slots.shape[:-1], n), -1),
             )
         else:
-            kept = self._kept
-            if len(kept[0]) != B or kept[1].ndim != placed.ndim:
-                raise ValueError(
-                    f"RecentTokens: expected {len(kept[0])} rows and positions of "
-                    f"{kept[1].ndim} axes, as before; got {B} and {placed.ndim}. A "
-                    "cache serves one batch."
-                )
-        pairs = zip(kept, (tokens.long(), placed), strict=True)
-        seen = tuple(torch.cat(pair, dim=-1) for pair in pairs)
+            kept = self._kept[0], self._kept[1].expand(*slots.shape[:-1], -1)
+        pairs = zip(kept, (tokens.long(), slots), strict=True)
+        held = tuple(torch.cat(pair, dim=-1) for pair in pairs)
         if self._guards:
-            self._before = self.length, self._last, self._kept
-        self._kept = tuple(part[..., part.shape[-1] - n :] for part in seen)
-        self._advance(placed, given)
-        return seen
+            self._before = self._last, self._n_read, self._kept
+        self._kept = tuple(t[..., -self.room :] for t in held)
+        self._advance(slots)
+        return tuple(t[..., t.shape[-1] - n - T :] for t in held)
 
     def reorder(self, rows: Int[Tensor, " N"]) -> None:
         """Make row ``i`` of the batch a copy of what row ``rows[i]`` was."""
@@ -93,14 +99,49 @@ class RecentTokens(Cache):
             raise ValueError(
                 "RecentTokens: expected tokens; got none yet. Call extend first."
             )
-        tokens, positions = self._kept
+        tokens, slots = self._kept
         check_rows(rows, len(tokens))
-        if positions.ndim == 2:
-            positions, self._last = positions[rows], self._last[rows]
-        self._kept, self._before = (tokens[rows], positions), None
+        if slots.ndim == 2:
+            slots, self._last = slots[rows], self._last[rows]
+        self._kept, self._before = (tokens[rows], slots), None
+
+    def crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Forget the slots from ``n`` on, or from ``n[b]`` on in row ``b``."""
+        self.check_crop(n)
+        if self._kept is None:
+            return
+        tokens, slots = self._kept
+        ends = torch.as_tensor(n, device=slots.device)
+        slots = slots.masked_fill(slots >= ends[..., None], -1)
+        # What is left of a row stands at its end.
+        order = slots.sort(dim=-1, stable=True).indices
+        tokens = tokens.gather(-1, order.expand_as(tokens))
+        self._kept = tokens, slots.gather(-1, order)
+        self._cut(ends)
+
+    def check_crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Raise what :meth:`crop` would raise."""
+        ends = self._ends(n, 1 if self._kept is None else len(self._kept[0]))
+        if self._kept is None:
+            return
+        slots = self._kept[1].cpu()
+        left = ((slots >= 0) & (slots < ends[..., None])).sum(dim=-1)
+        cut = (slots >= ends[..., None]).any(dim=-1)
+        if (cut & (left < ends.clamp(max=self.n_back))).any():
+            raise ValueError(
+                f"crop: expected to keep tokens before which {self.n_back} are still "
+                f"held; got {n!r}. Copy the cache before it reads a draft, or read "
+                "the sequence anew."
+            )
+
+    def copy(self) -> RecentTokens:
+        """A part that goes its own way from here."""
+        twin = copy.copy(self)
+        twin._before, twin._guards = None, 0
+        return twin
 
     def undo(self) -> None:
-        self.length, self._last, self._kept = self._before
+        self._last, self._n_read, self._kept = self._before
 
 
 class NGrams(nn.Module):
@@ -132,10 +173,10 @@ class NGrams(nn.Module):
         self,
         tokens: Int[Tensor, "B T"],
         rule: Mask,
-        positions: Int[Tensor, "*rows T"] | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
         recent: RecentTokens | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """``positions`` as in the decoder; ``recent``: the tokens read before."""
+        """``slots`` as in the decoder; ``recent``: the tokens read before."""
         T, n = tokens.shape[1], len(self.tables)
         if rule.batch not in (None, 1, len(tokens)):
             raise ValueError(
@@ -143,12 +184,7 @@ class NGrams(nn.Module):
                 f"{rule!r} for {rule.batch}. Build both from the same batch."
             )
         recent = self.new_cache() if recent is None else recent
-        if not isinstance(recent, RecentTokens):
-            raise ValueError(
-                "expected the cache of n-grams, before those of the layers; got "
-                f"{type(recent).__name__}. Make all of them with new_cache()."
-            )
-        tokens, at = recent.extend(tokens, positions)
+        tokens, at = recent.extend(tokens, slots)
         here = at[..., n:]
         visible = torch.ones_like(here, dtype=torch.bool)
         code = tokens[:, n:] + 1
@@ -164,9 +200,9 @@ class NGrams(nn.Module):
             out = out + table(self._row(code, back + 1, table.num_embeddings))
         return out
 
-    def new_cache(self) -> RecentTokens:
-        """As many tokens as an n-gram looks back."""
-        return RecentTokens(len(self.tables))
+    def new_cache(self, room: int | None = None) -> RecentTokens:
+        """As many tokens as an n-gram looks back, held among ``room``."""
+        return RecentTokens(len(self.tables), room)
 
     def _is_exact(self, n: int, n_rows: int) -> bool:
         """Whether a table has a row for each n-gram."""

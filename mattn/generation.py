@@ -3,7 +3,7 @@
 A model is anything called as ``model(tokens, cache=…, positions=…)`` → logits
 (B, T, V) with ``model.new_cache(capacity)``: :class:`mattn.models.Decoder`,
 or an encoder–decoder that has read its source (:class:`Conditioned`). Its
-``config`` may name the vocabulary and a context, its ``mask`` the rule.
+``config`` may name the vocabulary and a context, its ``masks`` the rules.
 Tokens may come as lists, arrays or tensors of integers. Filters and draws are
 computed in float32, or wider, whatever the model computes in.
 Derived in chapter 7.
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mattn import filters
+from mattn.cache import Cache
 from mattn.filters import (
     at_least_float32,
     min_p,
@@ -75,9 +76,10 @@ def generate(
 
     Greedy without a ``generator``, else sampled with it, after ``filters``.
     A row ends before the first token in ``stop``, which is one token or
-    several. Prompts of different lengths are padded on the left; explicit
-    positions hide the padding. So greedy text is that of each prompt alone;
-    sampled text is not, as the rows of a batch draw from one generator.
+    several. Prompts of different lengths are padded on the left, and
+    slots say which token of its row each is. So greedy text is that of each
+    prompt alone; sampled text is not, as the rows of a batch draw from one
+    generator.
 
     ``cached=False`` reads everything again at each step: the same tokens,
     slower, where the mask lets no token see one that is still to come. Where
@@ -85,9 +87,9 @@ def generate(
     ``cached=True`` would be another model, and is refused.
 
     A model with ``config.context`` reads at most that many tokens; when those
-    of a row are full, it goes on from the last half of them. With
-    ``config.window`` nothing is let go, and the cache is a ring of constant
-    size.
+    of a row are full, it goes on from the last half of them. Where the mask
+    looks back a bounded way (``causal & window(w)``), nothing is let go, and the
+    cache is of constant size.
 
     Raises ``ValueError`` for wrong arguments, ``FloatingPointError`` for
     logits that are NaN or infinite; the generator is then as it was.
@@ -341,8 +343,8 @@ class Conditioned:
         return self.train(False)
 
     @property
-    def mask(self) -> Mask:
-        return self.model.decoder.mask
+    def masks(self) -> tuple[Mask, ...]:
+        return self.model.decoder.masks
 
     def modules(self) -> Iterator[torch.nn.Module]:
         return self.model.modules()
@@ -360,7 +362,7 @@ class Conditioned:
         )
         return n_rows // n_sources
 
-    def new_cache(self, capacity: int) -> list:
+    def new_cache(self, capacity: int) -> Cache:
         return self.model.new_cache(capacity, self.memory.shape[1])
 
     def __call__(self, tokens: Int[Tensor, "N T"], **given: Any) -> Tensor:

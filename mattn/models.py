@@ -11,149 +11,21 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mattn.attention import MultiHeadAttention, check_features
-from mattn.cache import AllOrNothing, KVCache
+from mattn.cache import Cache, KVCache
+from mattn.config import Config
 from mattn.embedding import NGrams, embed
-from mattn.masks import Mask, causal, full, padding, within
-from mattn.rotary import RopeScaling, Rotary
+from mattn.heads import MultiHeadAttention, check_features
+from mattn.masks import Mask, causal, full, padding
+from mattn.rotary import Rotary
+from mattn.slots import AllOrNothing
 
-__all__ = ["MLP", "Block", "Config", "Decoder", "EncoderDecoder", "Stack"]
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a model is made of; wrong or contradicting values are refused.
-
-    >>> Config(n_symbols=65, d_model=64, n_layers=4, n_heads=2).n_parameters
-    209600
-    """
-
-    n_symbols: int
-    """Size V of the vocabulary."""
-    d_model: int
-    """Width C of the residual stream."""
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int | None = None
-    """Key heads, each shared by n_heads / n_kv_heads query heads; ``None``: n_heads."""
-    d_head: int | None = None
-    """Features D of one head; ``None``: d_model / n_heads."""
-    d_hidden: int | None = None
-    """Features of the MLP's hidden layer; ``None``: see :attr:`mlp_size`."""
-    activation: Literal["swiglu", "squared_relu"] = "swiglu"
-    window: int | None = None
-    """Sliding window: the mask becomes ``mask & window(w)``, which hides keys
-    far back; a mask that shows keys far ahead is refused."""
-    context: int | None = None
-    """Tokens the model is meant for: the default capacity of a cache. Rotary
-    positions set no limit of their own."""
-    rope_theta: float | None = 10_000.0
-    """Base of the rotary frequencies; ``None``: no positions."""
-    rope_scaling: RopeScaling | None = None
-    qk_norm: bool = False
-    """RMSNorm over the features of each query and key head."""
-    tied: bool = False
-    """The head reads logits with the embedding's own matrix."""
-    zero_head: bool = False
-    """An untied head that starts at zero: the first loss is exactly ln V."""
-    dropout: float = 0.0
-    """On the embeddings and on what each part adds, while training."""
-    norm_eps: float = 1e-6
-    n_grams: int = 1
-    """Embeddings of the n-grams that end with a token, for n from 2 to this one,
-    are added to its own (:class:`mattn.embedding.NGrams`); 1: none."""
-    n_gram_rows: int = 16_384
-    """Rows of each table of n-grams, at most."""
-
-    def __post_init__(self):
-        sizes = ["n_symbols", "d_model", "n_layers", "n_heads"]
-        options = ["n_kv_heads", "d_head", "d_hidden", "window", "context"]
-        options += ["n_grams", "n_gram_rows"]
-        for name in sizes + [o for o in options if getattr(self, o) is not None]:
-            value = getattr(self, name)
-            _expect(
-                type(value) is int and value >= 1,
-                f"Config: expected {name} >= 1, an int; got {value!r}.",
-            )
-        theta = self.rope_theta
-        rules = {
-            "d_model divisible by n_heads, or d_head given": (
-                self.d_head is not None or self.d_model % self.n_heads == 0
-            ),
-            "n_heads divisible by n_kv_heads": self.n_heads % self.key_heads == 0,
-            'activation "swiglu" or "squared_relu"': (
-                self.activation in ("swiglu", "squared_relu")
-            ),
-            "rope_theta > 0 or None": theta is None or 0 < theta < math.inf,
-            "an even d_head, as rotary positions turn features in pairs": (
-                theta is None or self.head_size % 2 == 0
-            ),
-            "a rope_theta to go with rope_scaling": (
-                theta is not None or self.rope_scaling is None
-            ),
-            "zero_head only where tied=False": not (self.tied and self.zero_head),
-            "0 <= dropout < 1": 0 <= self.dropout < 1,
-            "norm_eps > 0": self.norm_eps > 0,
-        }
-        for expected, holds in rules.items():
-            _expect(holds, f"Config: expected {expected}; got {self}.")
-
-    @property
-    def key_heads(self) -> int:
-        """``n_kv_heads`` or its default."""
-        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
-
-    @property
-    def head_size(self) -> int:
-        """``d_head`` or its default."""
-        return self.d_model // self.n_heads if self.d_head is None else self.d_head
-
-    @property
-    def mlp_size(self) -> int:
-        """``d_hidden`` or its default: 8/3 · d_model for SwiGLU's three matrices,
-        to a multiple of 8, or 4 · d_model for two; 8 · d_model² weights either way.
-        """
-        if self.d_hidden is not None:
-            return self.d_hidden
-        if self.activation == "squared_relu":
-            return 4 * self.d_model
-        return 8 * math.ceil(self.d_model / 3)
-
-    @property
-    def n_matrix_parameters(self) -> int:
-        """Weights that multiply one token's features: all matrices and the head."""
-        attention = 2 * self.d_model * self.head_size * (self.n_heads + self.key_heads)
-        n_mlp = 3 if self.activation == "swiglu" else 2
-        mlp = n_mlp * self.d_model * self.mlp_size
-        return self.n_layers * (attention + mlp) + self.n_symbols * self.d_model
-
-    @property
-    def n_parameters(self) -> int:
-        """Learned numbers of ``Decoder(config)``."""
-        norms = (2 * self.n_layers + 1) * self.d_model
-        qk_norms = 2 * self.n_layers * self.head_size if self.qk_norm else 0
-        embedding = 0 if self.tied else self.n_symbols * self.d_model
-        n_rows, base = self.n_gram_rows, self.n_symbols + 1
-        n_rows = sum(min(n_rows, base**n) for n in range(2, self.n_grams + 1))
-        tables = n_rows * self.d_model
-        return self.n_matrix_parameters + norms + qk_norms + embedding + tables
-
-    def flops_per_token(self, n_tokens: int) -> int:
-        """Operations of a forward pass over ``n_tokens``, divided by ``n_tokens``.
-
-        Two for each matrix weight (multiply, add), and 4·T·H·D a layer for
-        scores and weighted values, blocked pairs included, as dense attention
-        computes them. Forward and backward together: three times as many.
-        """
-        pairs = 4 * self.n_layers * n_tokens * self.n_heads * self.head_size
-        return 2 * self.n_matrix_parameters + pairs
+__all__ = ["MLP", "Block", "Decoder", "EncoderDecoder", "Stack"]
 
 
 class MLP(nn.Module):
@@ -205,6 +77,7 @@ class Block(nn.Module):
         *,
         cache: tuple[KVCache | None, KVCache | None] = (None, None),
         positions: Int[Tensor, "*rows T"] | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
         context: Float[Tensor, "B S C"] | None = None,
         context_mask: Mask | None = None,
     ) -> Float[Tensor, "B T C"]:
@@ -215,7 +88,7 @@ class Block(nn.Module):
             f"got context {'None' if context is None else tuple(context.shape)}.",
         )
         read, (own, other) = self.attention_norm(x), cache
-        out = self.attention(read, mask, cache=own, positions=positions)
+        out = self.attention(read, mask, cache=own, positions=positions, slots=slots)
         x = x + self.dropout(out)
         if self.cross is not None:
             read = self.cross_norm(x)
@@ -225,16 +98,25 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks one after the other and a last norm; the encoder of chapter 8."""
+    """Blocks one after the other and a last norm; the encoder of chapter 8.
 
-    def __init__(self, config: Config, mask: Mask, *, cross: bool = False):
+    ``mask`` is one rule for all layers, or one for each; ``masks`` says it layer
+    by layer.
+    """
+
+    def __init__(
+        self, config: Config, mask: Mask | Sequence[Mask], *, cross: bool = False
+    ):
         super().__init__()
+        n = config.n_layers
+        masks = (mask,) * n if isinstance(mask, Mask) else tuple(mask)
         _expect(
-            isinstance(mask, Mask),
-            f"expected a mask rule of mattn.masks; got {type(mask).__name__}.",
+            len(masks) == n and all(isinstance(rule, Mask) for rule in masks),
+            f"expected a mask rule of mattn.masks, or one for each of {n} layers; got "
+            f"{mask!r}. Make a rule of a function with mattn.masks.rule.",
         )
         self.config = config
-        self.mask = mask if config.window is None else within(mask, config.window)
+        self.masks = masks
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config, cross=cross) for _ in range(config.n_layers)
@@ -256,7 +138,8 @@ class Stack(nn.Module):
         x: Float[Tensor, "B T C"],
         *,
         mask: Mask | None = None,
-        cache: list[KVCache] | None = None,
+        cache: Cache | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
         **given,
     ) -> Float[Tensor, "B T C"]:
         """From embeddings to the features that the head reads.
@@ -265,19 +148,49 @@ class Stack(nn.Module):
         else is ``given`` goes to every block.
         """
         check_features("embeddings", x, self.config.d_model)
+        rules = self.rules(mask)
         n = len(self.blocks)
-        caches = [*(cache or [None] * n), *[None] * n][: 2 * n]
-        _expect(
-            cache is None or len(cache) in (n, 2 * n),
-            f"expected a cache for each attention layer of {n} blocks; got "
-            f"{len(cache or [])}. Make it with new_cache().",
-        )
-        rule = self.mask if mask is None else self.mask & mask
+        own, other = [None] * n, [None] * n
+        if cache is not None:
+            self._check_cache(cache)
+            own, other = cache.own, cache.cross or other
+            _check_nothing_waits(set(rules), own[0].arrivals(x.shape[1], slots))
         x = self.dropout(x)
-        with AllOrNothing(caches):
-            for block, *both in zip(self.blocks, caches[:n], caches[n:], strict=True):
-                x = block(x, rule, cache=tuple(both), **given)
+        with AllOrNothing([*own, *other]):
+            layers = zip(self.blocks, rules, own, other, strict=True)
+            for block, rule, *both in layers:
+                x = block(x, rule, cache=tuple(both), slots=slots, **given)
         return self.norm(x)
+
+    def rules(self, mask: Mask | None = None) -> list[Mask]:
+        """The rule of each layer, and ``mask`` with it; layers share what is equal."""
+        if mask is None:
+            return list(self.masks)
+        both = {id(rule): rule & mask for rule in self.masks}
+        return [both[id(rule)] for rule in self.masks]
+
+    def _check_cache(self, cache: Cache | None) -> None:
+        n = len(self.blocks)
+        fits = isinstance(cache, Cache) and len(cache.own) == n
+        _expect(
+            cache is None or fits,
+            f"expected a cache for the {n} layers of this model; got "
+            f"{type(cache).__name__}. Make it with new_cache().",
+        )
+
+
+def _check_nothing_waits(rules: set[Mask], arrivals: set[tuple[int, int]]) -> None:
+    """A query that was read may see no key that comes only now."""
+    for rule in rules:
+        for n_read, n_total in arrivals:
+            pair = rule.waits(n_read, n_total)
+            query, key = pair or (None, None)
+            _expect(
+                pair is None,
+                f"expected tokens that no query waits for; got slot {key}, which by "
+                f"{rule!r} the query of slot {query} sees, and that was read without "
+                "it. Read both at once, or without a cache.",
+            )
 
 
 class Decoder(Stack):
@@ -290,7 +203,13 @@ class Decoder(Stack):
     Derived in chapter 6.
     """
 
-    def __init__(self, config: Config, mask: Mask = causal, *, cross: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        mask: Mask | Sequence[Mask] = causal,
+        *,
+        cross: bool = False,
+    ):
         super().__init__(config, mask, cross=cross)
         V, C = config.n_symbols, config.d_model
         self.embedding = nn.Embedding(V, C)
@@ -307,54 +226,56 @@ class Decoder(Stack):
         tokens: Int[Tensor, "B T"],
         *,
         mask: Mask | None = None,
-        cache: list | None = None,
+        cache: Cache | None = None,
         positions: Int[Tensor, "*rows T"] | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
         context: Float[Tensor, "B S C"] | None = None,
         context_mask: Mask | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits: entry (b, t) scores the token after ``tokens[b, t]``.
 
-        With a ``cache`` (:meth:`new_cache`), ``tokens`` are the new ones
-        only; that is the same as reading all at once where the mask lets no
-        token see a later one. A call that raises leaves all caches as they
-        were. ``positions`` of the tokens, ``(T,)`` or ``(B, T)``: negative
-        where a row is padded on the left, and growing from token to token, as
-        they also tell the mask which key is which; by default they follow what
-        the cache holds. ``mask`` is a further rule for this batch (documents,
-        padding). ``context``: see :class:`EncoderDecoder`.
+        With a ``cache`` (:meth:`new_cache`), ``tokens`` are the new ones only;
+        that is the same as reading all at once, and where it would not be, as a
+        query that was read may see a token that comes now, it is refused. A call
+        that raises leaves the cache as it was.
+
+        ``slots`` of the tokens, ``(T,)`` or ``(B, T)``, say which token of its row
+        each is, for the mask and the cache: growing along a row, negative where it
+        is padded; by default they follow what the cache holds. ``positions``, of
+        the same shapes, say where the tokens stand, for the embedding alone: by
+        default in their slots; in packed documents they may restart. ``mask`` is a
+        further rule for this batch (documents, padding). ``context``: see
+        :class:`EncoderDecoder`.
         """
         x = embed(self.embedding, tokens)
-        recent = cache[0] if self.n_grams is not None and cache else None
-        cache = cache if recent is None else cache[1:]
+        self._check_cache(cache)
+        recent = None if cache is None else cache.recent
         given = {"context": context, "context_mask": context_mask}
         with AllOrNothing([recent]):
             if self.n_grams is not None:
-                rule = self.mask if mask is None else self.mask & mask
-                x = x + self.n_grams(tokens, rule, positions, recent)
-            x = self.run(x, mask=mask, cache=cache, positions=positions, **given)
+                x = x + self.n_grams(tokens, self.rules(mask)[0], slots, recent)
+            x = self.run(
+                x, mask=mask, cache=cache, positions=positions, slots=slots, **given
+            )
         return F.linear(x, (self.head or self.embedding).weight)
 
-    def new_cache(self, capacity: int | None = None, *, ring: bool = False) -> list:
-        """An empty cache for each layer, for ``capacity`` tokens; that of n-grams
-        before them, if there are any.
+    def new_cache(self, capacity: int | None = None) -> Cache:
+        """An empty cache, for ``capacity`` tokens of a row.
 
-        With ``ring=True`` and a window w in the configuration, each holds the
-        last w tokens in constant memory, however many are read.
+        A layer whose rule has a bounded reach holds no more than that, in constant
+        memory, however many tokens are read; if all layers have, no capacity is
+        needed.
         """
+        capacity = self.config.context if capacity is None else capacity
+        reaches = [rule.reach() for rule in self.masks]
         _expect(
-            not ring or self.config.window is not None,
-            "new_cache: expected a window in the configuration for ring=True; got "
-            "none. A token may see all before it, so all are kept.",
-        )
-        if ring or capacity is None:
-            capacity = self.config.window if ring else self.config.context
-        _expect(
-            capacity is not None,
+            capacity is not None or all(reach.size < math.inf for reach in reaches),
             "new_cache: expected a capacity in tokens, as the configuration names "
-            "no context; got None.",
+            "no context, and a query may see all before it; got None.",
         )
-        caches = [KVCache(capacity, ring=ring) for _ in self.blocks]
-        return [self.n_grams.new_cache(), *caches] if self.n_grams else caches
+        own = [KVCache(capacity, reach=reach) for reach in reaches]
+        room = None if any(part.wraps for part in own) else capacity
+        return Cache(own, recent=self.n_grams and self.n_grams.new_cache(room))
 
 
 class EncoderDecoder(nn.Module):
@@ -417,8 +338,9 @@ class EncoderDecoder(nn.Module):
         memory: Float[Tensor, "B S C"],
         source_lengths: Int[Tensor, " B"] | None = None,
         *,
-        cache: list | None = None,
+        cache: Cache | None = None,
         positions: Int[Tensor, "*rows T"] | None = None,
+        slots: Int[Tensor, "*rows T"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits, as :meth:`forward`; with a ``cache``, ``tokens`` are the new
         ones only, and keys of ``memory`` are computed in the first call alone.
@@ -427,14 +349,16 @@ class EncoderDecoder(nn.Module):
             tokens,
             cache=cache,
             positions=positions,
+            slots=slots,
             context=memory,
             context_mask=None if source_lengths is None else padding(source_lengths),
         )
 
-    def new_cache(self, capacity: int, source_capacity: int) -> list:
-        """Empty caches: self-attention of each layer, then cross-attention of each."""
-        cross = [KVCache(source_capacity) for _ in self.decoder.blocks]
-        return self.decoder.new_cache(capacity) + cross
+    def new_cache(self, capacity: int, source_capacity: int) -> Cache:
+        """An empty cache for the target's tokens, and for those of the source."""
+        cache = self.decoder.new_cache(capacity)
+        cache.cross = [KVCache(source_capacity) for _ in self.decoder.blocks]
+        return cache
 
 
 def _attention(config: Config, rotate: Rotary | None) -> MultiHeadAttention:

@@ -15,9 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mattn import masks
+from mattn.config import Config
 from mattn.files import listed, stored_tensors
 from mattn.inputs import whole_number
-from mattn.models import Config, Decoder
+from mattn.masks import Mask, causal
+from mattn.models import Decoder
 from mattn.optional import needed
 from mattn.rotary import RopeScaling
 
@@ -93,9 +96,10 @@ def load_pretrained(
             f"load_pretrained: expected a floating-point dtype; got {dtype}."
         )
     folder = Path(folder)
-    config = read_config(_read_json(folder / "config.json"))
+    fields = _read_json(folder / "config.json")
+    config = read_config(fields)
     with torch.device("meta"):  # no memory and no time for weights to be replaced
-        model = Decoder(config)
+        model = Decoder(config, read_mask(fields))
     expected = {_name(name): name for name in model.state_dict()}
     tensors = _checked(_tensors(folder), expected, model)
     state = {expected[name]: tensor.to(dtype) for name, tensor in tensors.items()}
@@ -104,11 +108,11 @@ def load_pretrained(
 
 
 def read_config(fields: dict) -> Config:
-    """The fields of a ``config.json`` as a :class:`~mattn.models.Config`.
+    """The fields of a ``config.json`` as a :class:`~mattn.config.Config`.
 
     Raises ``ValueError`` where a field that it knows says what the decoder does
-    not compute: model type, activation, biases, windows of some layers only,
-    scalings of rotary positions, and what is known of other models of the family
+    not compute: model type, activation, biases, kinds of attention, scalings of
+    rotary positions, and what is known of other models of the family
     (soft caps, multipliers, partial or no rotation, …). Fields that it does not
     know are not read; the names and shapes of the tensors are a second check.
     """
@@ -130,6 +134,7 @@ def read_config(fields: dict) -> Config:
     head = fields.get("head_dim") or fields["hidden_size"] // fields[sizes[3]]
     _supported("rotary_dim", fields.get("rotary_dim"), (head, None))
     theta, scaling = _rope(fields)
+    read_mask(fields)  # what it refuses, too
     return Config(
         n_symbols=fields["vocab_size"],
         d_model=fields["hidden_size"],
@@ -138,7 +143,6 @@ def read_config(fields: dict) -> Config:
         n_kv_heads=fields.get("num_key_value_heads"),
         d_head=fields.get("head_dim"),
         d_hidden=fields["intermediate_size"],
-        window=_window(fields),
         context=fields.get("max_position_embeddings"),
         rope_theta=theta,
         rope_scaling=scaling,
@@ -194,26 +198,34 @@ def _positive(name: str, value: object) -> None:
         )
 
 
-def _window(fields: dict) -> int | None:
-    window, kinds = fields.get("sliding_window"), fields.get("layer_types")
+def read_mask(fields: dict) -> Mask | tuple[Mask, ...]:
+    """The rule that a ``config.json`` means: one for all layers, or one for each.
+
+    Raises ``ValueError`` for kinds of layers that are neither causal nor causal
+    in a sliding window.
+    """
+    n, window = fields["num_hidden_layers"], fields.get("sliding_window")
+    kinds = fields.get("layer_types")
     if fields["model_type"] == "llama":
         _supported("sliding_window", window, (None,))
-    elif fields["model_type"] == "qwen3" and not fields.get("use_sliding_window"):
+    if fields["model_type"] == "qwen3" and not fields.get("use_sliding_window"):
         window = None
-    elif fields["model_type"] == "qwen3" and kinds:  # they decide
-        window = None if kinds[0] == "full_attention" else window
-    elif fields["model_type"] == "qwen3" and window is not None:
-        # Layers before this one see everything; ours are all alike.
-        _supported("max_window_layers", fields.get("max_window_layers"), (0,))
-    kind = "full_attention" if window is None else "sliding_attention"
-    for layer in kinds or ():
-        _supported("layer_types", layer, (kind,))
-    if kinds and len(kinds) != fields["num_hidden_layers"]:
+    if not kinds:
+        n_full = 0 if window is not None else n
+        if fields["model_type"] == "qwen3" and window is not None:
+            n_full = min(fields.get("max_window_layers", 28), n)
+        kinds = ["full_attention"] * n_full + ["sliding_attention"] * (n - n_full)
+    if len(kinds) != n:
         raise ValueError(
-            f"config.json: expected layer_types of num_hidden_layers = "
-            f"{fields['num_hidden_layers']} layers; got {len(kinds)}."
+            f"config.json: expected layer_types of num_hidden_layers = {n} layers; "
+            f"got {len(kinds)}."
         )
-    return window
+    known = ("full_attention",) + ("sliding_attention",) * (window is not None)
+    for kind in kinds:
+        _supported("layer_types", kind, known)
+    sliding = None if window is None else causal & masks.window(window)
+    rules = tuple(causal if kind == "full_attention" else sliding for kind in kinds)
+    return rules[0] if len(set(rules)) == 1 else rules
 
 
 def _rope(fields: dict) -> tuple[float, RopeScaling | None]:

@@ -7,7 +7,8 @@ beams or scores a text that is given.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mattn.filters import at_least_float32, no_distribution
-from mattn.masks import Mask
 
 __all__ = ["Reader", "device_of", "evaluating"]
 
@@ -39,18 +39,18 @@ class Reader:
         )
         if hasattr(model, "rows_per_source"):
             model.rows_per_source(len(prompts))
-        config = getattr(model, "config", None)
-        windowed = getattr(config, "window", None) is not None
-        context = getattr(config, "context", None)
+        rules = getattr(model, "masks", ())
+        bounded = bool(rules) and all(r.reach().size < math.inf for r in rules)
+        context = getattr(getattr(model, "config", None), "context", None)
         longest = max(sizes)
         _expect(
             context is None or longest <= context,
             f"expected prompts of at most {context} tokens, the model's context; got "
             f"{longest}. Cut the prompt to its last {context} tokens.",
         )
-        self.model, self.cached, self.ring = model, cached, cached and windowed
+        self.model, self.cached = model, cached
         self.capacity = longest + n_tokens
-        if context is not None and not windowed:
+        if context is not None and not bounded:
             self.capacity = min(self.capacity, context)
         if cached:
             self._check_mask(sizes, n_tokens)
@@ -58,7 +58,7 @@ class Reader:
         self._tokens = torch.tensor(rows, device=device_of(model))
         self._pads = torch.tensor([longest - size for size in sizes])
         self._first = self._pads  # of each row, the first column that is read
-        self._cache: list | None = None
+        self._cache: Any = None
         self._n_read = 0
 
     def tokens_so_far(self) -> Int[Tensor, "B T"]:
@@ -79,14 +79,17 @@ class Reader:
         start = int(self._first.min())
         window, pads = self._tokens[:, start:], self._first - start
         given: dict[str, Any] = {}
-        # Without padding the model counts by itself.
-        if pads.any():
-            positions = torch.arange(window.shape[1]) - pads[:, None]
-            given["positions"] = positions[:, self._n_read :].to(window.device)
+        # Where nothing is padded and nothing was let go, the model counts by itself.
+        if pads.any() or start:
+            columns = torch.arange(self._n_read, window.shape[1])
+            read = columns >= pads[:, None]
+            slots = columns + start - self._pads[:, None]
+            given["slots"] = torch.where(read, slots, -1).to(window.device)
+        if start:
+            given["positions"] = (columns - pads[:, None]).to(window.device)
         if self.cached:
             if self._cache is None:
-                options = {"ring": True} if self.ring else {}
-                self._cache = self.model.new_cache(self.capacity, **options)
+                self._cache = self.model.new_cache(self.capacity)
             given["cache"] = self._cache
             window = window[:, self._n_read :]
             self._n_read += window.shape[1]
@@ -104,53 +107,37 @@ class Reader:
         self._pads, self._first = self._pads[rows], self._first[rows]
         rows = rows.to(self._tokens.device)
         self._tokens = self._tokens[rows]
-        for cache in self._cache or ():
-            cache.reorder(rows)
+        if self._cache is not None:
+            self._cache.reorder(rows)
 
     def _check_mask(self, sizes: list[int], n_tokens: int) -> None:
         """What was read once must not depend on what is read later."""
-        rule = getattr(self.model, "mask", None)
-        if not isinstance(rule, Mask):
-            return
-        # Tokens come one by one after a prompt, and after the half that is read
-        # again when the context is full.
-        last = min(max(sizes) + n_tokens - 1, self.capacity)
-        arrivals = [(n, min(n + n_tokens - 1, last)) for n in set(sizes)]
-        if max(sizes) + n_tokens - 1 > self.capacity:
-            arrivals.append((max(1, self.capacity // 2), last))
-        query, key = _sees_what_is_to_come(rule, arrivals) or (None, None)
-        _expect(
-            query is None,
-            "expected a mask that lets no token see one that is still to come, as "
-            f"what is cached is read once; got {rule!r}, by which position {query} "
-            f"sees position {key}. Give cached=False.",
-        )
+        for rule in set(getattr(self.model, "masks", ())):
+            for size in set(sizes):
+                pair = _sees_what_is_to_come(rule, size, size + n_tokens - 1)
+                query, key = pair or (None, None)
+                _expect(
+                    pair is None,
+                    "expected a mask that lets no token see one that is still to come, "
+                    f"as what is cached is read once; got {rule!r}, by which slot "
+                    f"{query} sees slot {key}. Give cached=False.",
+                )
 
 
-def _sees_what_is_to_come(
-    rule: Mask, arrivals: Iterable[tuple[int, int]]
-) -> tuple[int, int] | None:
-    """A query and a later key that ``rule`` lets it see; ``None``: there is none.
-
-    The keys asked for are start … stop − 1 of each of ``arrivals``; blocks of
-    bounded size are rendered, and only where the rule may let anything be seen.
+def _sees_what_is_to_come(rule: Mask, start: int, stop: int) -> tuple[int, int] | None:
+    """A query that sees a later key among ``start … stop − 1``, which come one by one
+    after the first ``start`` were read at once; ``None``: there is none.
     """
-    end = max((stop for _, stop in arrivals), default=0)
-    if rule.n_positions is not None:
-        end = min(end, rule.n_positions)
-    late = torch.zeros(end, dtype=torch.bool)
-    for start, stop in arrivals:
-        late[start:stop] = True
-    first = int(late.float().argmax()) if late.any() else end
-    for i in range(0, end, 256):
-        queries = torch.arange(i, min(i + 256, end))
-        shown = min(end, rule.key_range(i, int(queries[-1]), end)[1])
-        for j in range(max(first, i + 1), shown, 4096):
-            keys = torch.arange(j, min(j + 4096, shown))
-            seen = rule.at(queries, keys) & late[keys] & (keys > queries[:, None])
+    ahead = rule.bound.ahead
+    stop = stop if rule.n_slots is None else min(stop, rule.n_slots)
+    for i in range(start, stop if ahead > 0 else start, 256):
+        keys = torch.arange(i, min(i + 256, stop))
+        for first in range(max(0, i - int(min(ahead, i))), int(keys[-1]), 4096):
+            queries = torch.arange(first, min(first + 4096, int(keys[-1])))
+            seen = rule.at(queries, keys) & (keys > queries[:, None])
             if seen.any():
                 q, k = seen.nonzero()[0, -2:].tolist()
-                return i + q, j + k
+                return first + q, i + k
     return None
 
 

@@ -2,4 +2,10 @@
 
 from beartype import BeartypeConf, beartype
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+TYPES = BeartypeConf(
+    is_pep484_tower=True,
+    # Signatures, not variables; and the kind of error that jaxtyping has, too.
+    claw_is_pep526=False,
+    violation_type=TypeError,
+)
+check = beartype(conf=TYPES)

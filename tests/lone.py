@@ -224,7 +224,7 @@ class Machine:
         client = NotebookClient(
             read(notebook, as_version=4),
             km=manager,
-            timeout=1800,
+            timeout=3600,  # for what hangs
             resources={"metadata": {"path": str(place)}},
         )
         client.owns_km = True  # the kernel ends with the notebook

@@ -258,8 +258,8 @@ class Experts(nn.Module):
         return x + out
 
 
-def small(**options) -> Decoder:
-    return Decoder(Config(**{**SIZES, **options}))
+def small(mask=causal, **options) -> Decoder:
+    return Decoder(Config(**{**SIZES, **options}), mask)
 
 
 def encoder_decoder(model, t):
@@ -277,7 +277,7 @@ CORRECT = {
     "decoder": (small, {}),
     "decoder that starts at zero": (lambda: small(zero_head=True), {}),
     "decoder in float64": (lambda: small().double(), {}),
-    "windowed decoder": (lambda: small(window=4), {}),
+    "windowed decoder": (lambda: small(causal & window(4)), {}),
     "encoder–decoder": (
         lambda: EncoderDecoder(Config(**SIZES)),
         {"forward": encoder_decoder},
@@ -336,7 +336,7 @@ def test_no_report_ever_says_that_a_model_is_causal():
 
 
 def test_expected_by_rule_matrix_and_number_of_layers():
-    model = small(window=4, n_layers=2)
+    model = small(causal & window(4), n_layers=2)
     rule = causal & window(4)
     assert audit(model, tokens(), expected=rule, n_layers=2, strict=True, **FAST).ok
     reach = torch.arange(T)[:, None] - torch.arange(T)
@@ -422,7 +422,7 @@ def test_missing_links_are_reported_and_fail_only_when_strict():
 def test_cached_decoding_is_audited_and_its_faults_found():
     def skips(model, chunk, state, capacity):
         state = model.new_cache(capacity) if state is None else state
-        read = state[0].length
+        read = state.length
         at = read + int(read > 0) + torch.arange(chunk.shape[1])
         return model(chunk, cache=state, positions=at), state
 
@@ -431,7 +431,7 @@ def test_cached_decoding_is_audited_and_its_faults_found():
 
     def only_steps(model, chunk, state, capacity):
         state = model.new_cache(capacity) if state is None else state
-        if chunk.shape[1] == 1 or state[0].length == 0:
+        if chunk.shape[1] == 1 or state.length == 0:
             return model(chunk, cache=state), state
         return model(chunk), state
 
@@ -445,7 +445,9 @@ def test_cached_decoding_is_audited_and_its_faults_found():
 
 
 def test_a_declared_window_is_crossed_also_with_the_cache():
-    report = audit(small(window=30), tokens(), probes=["perturbation", "cache"])
+    report = audit(
+        small(causal & window(30)), tokens(), probes=["perturbation", "cache"]
+    )
     assert "eval mode, T = 38: perturbation, cache" in report.covered
 
 
@@ -455,8 +457,8 @@ def test_declared_limits_are_respected():
 
 
 def left_padded(model, x, real):
-    positions = torch.where(real, real.cumsum(-1) - 1, -1)
-    return model(x, positions=positions)
+    slots = torch.where(real, real.cumsum(-1) - 1, -1)
+    return model(x, slots=slots)
 
 
 def test_padding_is_audited_and_its_faults_found():
@@ -582,9 +584,9 @@ def test_layers_are_audited_by_themselves():
     reports = audit_layers(small(n_layers=2), tokens())
     assert list(reports) == ["blocks.0.attention", "blocks.1.attention"]
     assert all(report.ok for report in reports.values())
-    config = Config(n_symbols=V, d_model=C, n_layers=2, n_heads=2, window=3)
+    config = Config(n_symbols=V, d_model=C, n_layers=2, n_heads=2)
     for report in audit_layers(
-        Decoder(config), tokens(), expected=causal & window(3)
+        Decoder(config, causal & window(3)), tokens(), expected=causal & window(3)
     ).values():
         assert report.ok
         assert not report.missing
@@ -985,6 +987,33 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert done.returncode == 1
     assert "LEAK" in done.stdout
     assert not done.stderr
+
+
+HELP = """
+import importlib.metadata, sys, tomllib
+
+with open({pyproject!r}, "rb") as file:
+    scripts = tomllib.load(file)["project"]["scripts"]
+entry = importlib.metadata.EntryPoint("mattn-audit", scripts["mattn-audit"], "")
+try:
+    entry.load()(["--help"])
+except SystemExit as end:
+    assert not end.code
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+assert not loaded & {{"jaxtyping", "numpy", "torch"}}, loaded
+"""
+
+
+def test_help_is_there_at_once():
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    done = subprocess.run(
+        [sys.executable, "-c", HELP.format(pyproject=str(pyproject))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: mattn-audit ")
 
 
 def test_the_fixture_is_the_function(assert_causal):

@@ -33,14 +33,15 @@ from mattn import (
     to_additive,
     window,
 )
-from mattn.attention import merge_heads, split_heads
 from mattn.audit import audit
 from mattn.checks import influence, same
+from mattn.config import Config
 from mattn.data import MarkovSource
 from mattn.generation import beam_search, min_p, repetition_penalty, top_p
+from mattn.heads import merge_heads, split_heads
 from mattn.losses import next_token_loss, translation_loss
-from mattn.masks import default_positions
-from mattn.models import MLP, Config, Decoder
+from mattn.masks import default_slots
+from mattn.models import MLP, Decoder
 from mattn.rotary import Rotary
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
@@ -130,9 +131,7 @@ def is_running_mean(f, rng):
 
 
 def is_positions(f, rng):
-    for got, expected in zip(
-        f(*(s := sizes(rng, 2))), default_positions(*s), strict=True
-    ):
+    for got, expected in zip(f(*(s := sizes(rng, 2))), default_slots(*s), strict=True):
         same(got, expected)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_optimizers import V, decoder, draw
 
+from mattn import Decoder, causal, full, prefix, rule, window
 from mattn.data import random_windows
 from mattn.training import Recipe, fit
 
@@ -123,3 +124,53 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, message):
         fit(model, batches, checkpoint=file, **OPTIONS | change)
     for a, b in zip(model.parameters(), before, strict=True):
         assert torch.equal(a, b)
+
+
+def under(mask) -> Decoder:
+    return Decoder(decoder().config, mask)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        (causal, full, r"mask \(causal, and now full\)"),
+        (causal, (causal, causal & window(3)), r"now \(causal & window\(3\)\)"),
+        (causal & window(3), causal & window(4), r"window\(3\)\), and now"),
+        # Of one name, and not the same.
+        (
+            rule(lambda b, q, k: k <= q, name="mine"),
+            rule(lambda b, q, k: k < q, name="mine"),
+            r"mask \(mine, and now mine\)",
+        ),
+    ],
+)
+def test_a_run_is_not_taken_up_under_another_rule(tmp_path, before, now, message):
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(Stop):
+        fit(under(before), stopping(windows_of(), 9), checkpoint=file, **OPTIONS)
+    with pytest.raises(ValueError, match=f"of another .*{message}"):
+        fit(under(now), windows_of(), checkpoint=file, **OPTIONS)
+    history = fit(under(before), windows_of(), checkpoint=file, **OPTIONS)
+    assert len(history.steps) == OPTIONS["n_steps"]
+
+
+def test_a_checkpoint_that_does_not_say_its_rule_is_read_and_says_it_then(tmp_path):
+    """As those were that were written before a checkpoint recorded it."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    file, mask = tmp_path / "run.safetensors", causal | prefix(2)
+
+    def metadata():
+        with safe_open(file, "pt") as opened:
+            return opened.metadata()
+
+    whole = fit(under(mask), windows_of(), **OPTIONS)
+    torch.manual_seed(0)
+    with pytest.raises(Stop):
+        fit(under(mask), stopping(windows_of(), 9), checkpoint=file, **OPTIONS)
+    old = {k: v for k, v in metadata().items() if k != "rules"}
+    save_file(load_file(file), file, old | {"format": "mattn checkpoint 2"})
+    assert fit(under(mask), windows_of(), checkpoint=file, **OPTIONS) == whole
+    assert metadata()["format"] == "mattn checkpoint 3"
+    assert "(causal | prefix(2))" in metadata()["rules"]

@@ -5,6 +5,7 @@ Exercises run with their solutions in place, under the same first cell.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from book.site.editions import Edition, Repository, colab
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(sys.platform == "win32", reason="links and bin/python"),
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
 ]
 
 ADDRESS = "https://github.com/owner/name"

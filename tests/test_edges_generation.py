@@ -245,7 +245,9 @@ def test_sampled_text_depends_on_the_batch_and_greedy_text_does_not():
 
 
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("options", [{"context": 8}, {"context": 8, "window": 3}])
+@pytest.mark.parametrize(
+    "options", [{"context": 8}, {"context": 8, "mask": causal & window(3)}]
+)
 def test_each_row_fills_its_own_context(options, cached):
     model, prompts = decoder(**options), [[1, 2, 3, 4, 5, 6], [7], [8, 9, 0]]
     together = generate(model, prompts, 20, cached=cached)
@@ -253,17 +255,21 @@ def test_each_row_fills_its_own_context(options, cached):
 
 
 @pytest.mark.parametrize(
-    ("rule", "prompt"),
+    ("rule", "prompt", "options"),
     [
-        (causal | prefix(4), [1, 2, 3, 4]),
-        (causal | prefix(4), [1, 2, 3, 4, 5]),
-        (causal & documents([0] * 3 + [1] * 20), [1, 2, 3, 4]),
-        (full & documents([0, 0, *range(1, 20)]), [1, 2]),
-        (causal & window(2), [1]),
+        (causal | prefix(4), [1, 2, 3, 4], {}),
+        (causal | prefix(4), [1, 2, 3, 4, 5], {}),
+        (causal & documents([0] * 3 + [1] * 20), [1, 2, 3, 4], {}),
+        (full & documents([0, 0, *range(1, 20)]), [1, 2], {}),
+        (causal & window(2), [1], {}),
+        # The first five tokens stay the first five when they have been let go.
+        (causal | prefix(5), [1] * 6, {"context": 8}),
     ],
 )
-def test_a_mask_that_looks_ahead_within_the_prompt_alone_is_cached(rule, prompt):
-    model = decoder(rule)
+def test_a_mask_that_looks_ahead_within_the_prompt_alone_is_cached(
+    rule, prompt, options
+):
+    model = decoder(rule, **options)
     assert generate(model, [prompt], 9) == generate(model, [prompt], 9, cached=False)
 
 
@@ -271,7 +277,6 @@ LOOKING_AHEAD = {
     "full": (full, [[1, 2]], {}),
     "a prefix beyond the prompt": (causal | prefix(4), [[1, 2, 3]], {}),
     "one prompt of two": (causal | prefix(4), [[1] * 6, [1, 2]], {}),
-    "the second half of a context": (causal | prefix(5), [[1] * 6], {"context": 8}),
     "far ahead": (causal | (prefix(9) & ~prefix(8)), [[1]], {}),
     "one document": (documents([0, 0, 0, *[1] * 20]), [[1, 2, 3]], {}),
     "one row": (causal | padding([1, 5]), [[1, 2], [1, 2]], {}),
@@ -282,7 +287,7 @@ LOOKING_AHEAD = {
 def test_a_mask_that_shows_what_is_to_come_is_not_cached(name):
     rule, prompts, options = LOOKING_AHEAD[name]
     model = decoder(rule, **options)
-    message = r"expected a mask that lets no token see.*position \d+ sees.*cached=False"
+    message = r"expected a mask that lets no token see.*slot \d+ sees.*cached=False"
     with pytest.raises(ValueError, match=message):
         generate(model, prompts, 12)
     with pytest.raises(ValueError, match=message):
@@ -304,7 +309,7 @@ def test_one_new_token_comes_after_all_that_is_read():
 def test_a_long_text_is_checked_in_bounded_memory():
     # 20,000 squared would be 400 million pairs.
     Reader(decoder(), [[1]], 20_000, cached=True)
-    with pytest.raises(ValueError, match="position 0 sees position 1"):
+    with pytest.raises(ValueError, match="slot 0 sees slot 1"):
         Reader(decoder(causal | prefix(2)), [[1]], 20_000, cached=True)
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mattn.models import Config, Decoder
-from mattn.pretrained import _name, load_pretrained, read_config
+from mattn import causal, masks
+from mattn.config import Config
+from mattn.models import Decoder
+from mattn.pretrained import _name, load_pretrained, read_config, read_mask
 
 SMALL = Config(
     n_symbols=13, d_model=12, n_layers=2, n_heads=3, d_hidden=10, norm_eps=1e-5
@@ -205,25 +207,37 @@ SLIDING, FULL = "sliding_attention", "full_attention"
         ({"max_window_layers": 0}, 5),
         ({"use_sliding_window": False}, None),
         ({"sliding_window": None}, None),
+        ({}, None),  # of 28 layers without a window these are the first
     ],
 )
 def test_layer_types_decide_which_layers_have_a_window(fields, window):
-    assert read_config(QWEN | fields).window == window
+    rule = causal if window is None else causal & masks.window(window)
+    assert repr(read_mask(QWEN | fields)) == repr(rule)
+
+
+@pytest.mark.parametrize(
+    ("fields", "first", "second"),
+    [
+        ({"layer_types": [SLIDING, FULL]}, 5, None),
+        ({"layer_types": [FULL, SLIDING]}, None, 5),
+        ({"layer_types": None, "max_window_layers": 1}, None, 5),
+    ],
+)
+def test_layers_of_two_kinds_have_a_rule_each(fields, first, second):
+    rules = [causal & masks.window(w) if w else causal for w in (first, second)]
+    assert repr(read_mask(QWEN | fields)) == repr(tuple(rules))
+    assert read_config(QWEN | fields).n_layers == 2
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"layer_types": [SLIDING, FULL]}, "layer_types"),
-        ({"layer_types": [FULL, SLIDING]}, "layer_types"),
         ({"layer_types": [SLIDING]}, "layer_types of num_hidden_layers = 2.*got 1"),
         ({"layer_types": ["chunked_attention"] * 2}, "layer_types"),
         ({"layer_types": [SLIDING] * 2, "use_sliding_window": False}, "layer_types"),
         ({"layer_types": [SLIDING] * 2, "sliding_window": None}, "layer_types"),
-        ({}, "max_window_layers"),
-        ({"layer_types": None, "max_window_layers": 1}, "max_window_layers"),
     ],
 )
-def test_layers_of_two_kinds_are_refused(fields, named):
+def test_other_kinds_of_layers_are_refused(fields, named):
     with pytest.raises(ValueError, match=named):
         read_config(QWEN | fields)

@@ -105,7 +105,7 @@ def test_the_mask_decides_what_an_n_gram_sees():
     model = decoder()
     same(influence(lambda t: model(t[None])[0], x[0], n_symbols=V), causal.matrix(9))
     # Like one layer more: L(w − 1) + 1 positions with L = 3.
-    model = decoder(window=2)
+    model = decoder(causal & window(2))
     reach = influence(lambda t: model(t[None])[0], x[0], n_symbols=V)
     same(reach, (causal & window(4)).matrix(9))
     # An encoder sees everything; its n-grams still end with their token.
@@ -134,7 +134,7 @@ def test_cached_is_uncached(sizes):
     same(torch.cat(chunks, dim=1), model(x))
 
 
-@pytest.mark.parametrize("options", [{}, {"window": 3}, {"context": 8}])
+@pytest.mark.parametrize("options", [{}, {"mask": causal & window(3)}, {"context": 8}])
 def test_generated_text_is_that_of_each_prompt_alone(options):
     model, prompts = decoder(**options), [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
     texts = generate(model, prompts, 12)

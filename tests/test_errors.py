@@ -19,6 +19,7 @@ from refusals import messages
 from mattn import (
     KVCache,
     MultiHeadAttention,
+    Reach,
     attention,
     blockwise_attention,
     boolean_power,
@@ -33,8 +34,9 @@ from mattn import (
     to_additive,
     window,
 )
-from mattn.attention import split_heads
 from mattn.checks import influence
+from mattn.data.translation.numerals import english_number
+from mattn.heads import split_heads
 from mattn.plotting import show_mask, show_scores, show_weights
 
 
@@ -71,15 +73,15 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
     ),
     "too few ids": (
         lambda: documents([0, 0, 1]).matrix(5),
-        ["one id for each of 5", "got 3 ids", "Give an id for every token"],
+        ["an id for each of 5 slots", "got 3 ids", "Give an id for every token"],
     ),
     "too few ids, predicate": (
         lambda: documents([0, 0, 1]).predicate(5),
-        ["one id for each of 5", "got 3 ids", "Give an id for every token"],
+        ["an id for each of 5 slots", "got 3 ids", "Give an id for every token"],
     ),
-    "position without an id": (
+    "a slot without an id": (
         lambda: documents([0, 0, 1]).at(torch.tensor([3]), torch.tensor([0, 1])),
-        ["positions below 3", "got 3", "Give an id for every token"],
+        ["an id for each of 4 slots", "got 3", "Give an id for every token"],
     ),
     "float lengths": (
         lambda: padding(torch.tensor([2.0, 3.0])),
@@ -108,19 +110,19 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
         lambda: (padding([1, 2]) & padding([1, 2, 3])).matrix(4),
         ["the same rows of a batch", "got 2 and 3", "the same batch"],
     ),
-    "rules for other positions": (
+    "rules for fewer slots": (
         lambda: (documents([0, 0]) | documents([0, 0, 0])).matrix(3),
-        ["the same positions", "got 2 and 3", "the same batch"],
+        ["an id for each of 3 slots", "got 2 ids", "Give an id"],
     ),
-    "positions of another batch": (
+    "slots of another batch": (
         lambda: padding([1, 2]).at(torch.arange(3), torch.zeros(3, 4).long()),
-        ["for 2 rows", "got query positions (3,) and key positions (3, 4)", "the same"],
+        ["for 2 rows", "got query slots (3,) and key slots (3, 4)", "the same"],
     ),
-    "positions of two batches": (
+    "slots of two batches": (
         lambda: causal.at(torch.zeros(2, 3).long(), torch.zeros(4, 3).long()),
         [
             "for one batch",
-            "got query positions (2, 3) and key positions (4, 3)",
+            "got query slots (2, 3) and key slots (4, 3)",
             "same",
         ],
     ),
@@ -186,28 +188,24 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
     ),
     "capacity 0": (lambda: KVCache(0), ["capacity >= 1", "got 0"]),
     "full cache": (
-        lambda: filled_cache().extend(
-            randn(2, 3, 3, 5), randn(2, 3, 3, 5), torch.arange(3)
-        ),
-        ["at most 4 tokens", "got 5", "Make the cache larger, or a ring"],
+        lambda: filled_cache().extend(randn(2, 3, 3, 5), randn(2, 3, 3, 5)),
+        [
+            "at most 4 tokens",
+            "got 5",
+            "Make the cache larger, or use a rule of bounded reach",
+        ],
     ),
     "another batch in the cache": (
-        lambda: filled_cache(ring=True).extend(
+        lambda: filled_cache(reach=Reach(3, 0)).extend(
             randn(1, 3, 1, 5), randn(1, 3, 1, 5), torch.arange(1)
         ),
         ["(2, 3) rows and heads", "got (1, 3)", "one layer and one batch"],
     ),
-    "positions by row in a cache without": (
-        lambda: filled_cache().extend(
-            randn(2, 3, 1, 5), randn(2, 3, 1, 5), torch.zeros(2, 1).long()
-        ),
-        ["positions of 1 axes, as before", "got (2, 3) and 2", "one batch"],
-    ),
-    "one position for two tokens": (
+    "one slot for two tokens": (
         lambda: filled_cache().extend(
             randn(2, 3, 2, 5), randn(2, 3, 2, 5), torch.arange(1)
         ),
-        ["positions (T,) or (B, T)", "(2, 3, 2, 5)", "and (1,)", "one of each"],
+        ["slots (T,) or (B, T)", "(2, 3, 2, 5)", "and (1,)", "one of each"],
     ),
     "contents of an empty cache": (
         lambda: KVCache(3).contents(),
@@ -280,7 +278,7 @@ for name, form in {
     )
     CASES[f"too few ids, {name}"] = (
         qkv(form, documents([0] * 5)),
-        ["one id for each of 6 key positions", "got 5 ids", "Give an id"],
+        ["an id for each of 6 slots", "got 5 ids", "Give an id"],
     )
     for what, shapes in {
         "other features": [(2, 3, 4, 5), (2, 3, 6, 8), (2, 3, 6, 5)],
@@ -328,6 +326,9 @@ def test_these_tests_run_with_shapes_checked_and_the_cases_without(raised):
     wrong_mask = CASES["float mask, dense"][0]
     with pytest.raises(TypeCheckError):
         wrong_mask()
+    # Where no signature names a shape, the types alone.
+    with pytest.raises(TypeError, match="violates type hint"):
+        english_number("3")
     assert "TypeCheckError" not in {kind for kind, _ in raised.values()}
 
 

@@ -14,11 +14,11 @@ from mattn import (
     fused_attention,
     padding,
     prefix,
+    rule,
     window,
 )
-from mattn.attention import merge_heads
 from mattn.checks import same
-from mattn.masks import Mask
+from mattn.heads import merge_heads
 
 TOKENS = 300  # more than one chunk of queries, and no multiple of any
 IDS = torch.tensor([[0] * 90 + [1] * 130 + [2] * 80, [3] * 7 + [1] * 293])
@@ -41,18 +41,9 @@ RULES = {
 }
 
 
-class FirstOfTwo(Mask):
-    """The smallest answers a rule may give: one for all, one for a row."""
-
-    batch = 2
-
-    def allowed(self, b, q, k):
-        return b == 0
-
-
-class Nothing(Mask):
-    def allowed(self, b, q, k):
-        return torch.zeros((), dtype=torch.bool)
+# The smallest answers a rule may give: one for a row, one for all.
+first_of_two = rule(lambda b, q, k: b == 0, batch=2, name="first of two")
+nothing = rule(lambda b, q, k: False, name="nothing")
 
 
 def tensors(Tq: int, Tk: int, *, heads: int = 2) -> list[torch.Tensor]:
@@ -79,33 +70,10 @@ def test_output_and_gradients_are_those_of_the_dense_form(name, Tq):
         same(fused_attention(q, k, v, RULES[name]), out)
 
 
-@pytest.mark.parametrize("rule", [FirstOfTwo(), Nothing(), FirstOfTwo() & causal])
-def test_a_rule_may_answer_for_all_at_once(rule):
+@pytest.mark.parametrize("mask", [first_of_two, nothing, first_of_two & causal])
+def test_a_rule_may_answer_for_all_at_once(mask):
     q, k, v = tensors(TOKENS, TOKENS)
-    same(fused_attention(q, k, v, rule), attention(q, k, v, rule)[0])
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_no_key_outside_the_range_is_allowed(name):
-    rule = RULES[name]
-    for Tq in (TOKENS, 70, 430):
-        allowed = rule.matrix(Tq, TOKENS).reshape(-1, Tq, TOKENS).any(0)
-        for start in range(0, Tq, 41):
-            rows = allowed[start : start + 41]
-            first = TOKENS - Tq + start
-            lo, hi = rule.key_range(first, first + len(rows) - 1, TOKENS)
-            seen = rows.any(0).nonzero()
-            assert ((lo <= seen) & (seen < hi)).all()
-
-
-def test_ranges_by_hand():
-    assert causal.key_range(4, 6, 10) == (0, 7)
-    assert (causal & window(3)).key_range(4, 6, 10) == (2, 7)
-    assert (causal | prefix(8)).key_range(4, 6, 10) == (0, 8)
-    assert documents([0, 0, 1, 1, 1, 2]).key_range(1, 2, 6) == (0, 5)
-    assert documents([0, 0, 1, 1, 1, 2]).key_range(3, 4, 6) == (2, 5)
-    assert padding([2, 3]).key_range(0, 0, 5) == (0, 3)
-    assert (~causal).key_range(4, 6, 10) == (0, 10)
+    same(fused_attention(q, k, v, mask), attention(q, k, v, mask)[0])
 
 
 def scores_computed(monkeypatch, rule: Mask, Tq: int, Tk: int) -> int:
@@ -136,17 +104,17 @@ def test_what_is_left_out(monkeypatch):
         (causal & padding([T // 4]), T, 1 / 4),
         (causal, T // 2, 1 / 2 * 0.85),
     ]
-    for rule, Tq, part in parts:
-        assert scores_computed(monkeypatch, rule, Tq, T) <= part * T * T, rule
+    for mask, Tq, part in parts:
+        assert scores_computed(monkeypatch, mask, Tq, T) <= part * T * T, mask
 
 
 def test_lengths_written_to_later_do_not_change_the_rule():
     lengths = torch.tensor([3, 5])
     rule = padding(lengths)
-    before = rule.matrix(6), rule.key_range(0, 5, 6)
+    before = rule.matrix(6), rule.spans(6)
     lengths += 1
     assert rule.matrix(6).equal(before[0])
-    assert rule.key_range(0, 5, 6) == before[1]
+    assert rule.spans(6).end.equal(before[1].end)
 
 
 def test_heads_of_a_token_lie_side_by_side():

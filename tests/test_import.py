@@ -86,7 +86,7 @@ ORDERS = [
     "import mattn; mattn.attention",
     "import mattn.masks; import mattn.attention",
     "import mattn.models; import mattn.masks",
-    "import mattn.kernels",
+    "import mattn.flash",
     "import mattn.plotting",
     "import mattn.audit.run",
     "import mattn.data.stories; from mattn import Decoder",

@@ -126,7 +126,7 @@ def test_a_page_changed_during_the_build_is_built_again(clone: Path) -> None:
 def test_make_and_make_help_list_what_there_is(clone: Path) -> None:
     listed = make(clone)
     assert listed == make(clone, "help")
-    for target in ("help", "book", "open", "test", "test-long", "pdf", "clean"):
+    for target in ("help", "book", "open", "test", "test-long", "test-all", "pdf"):
         assert f"make {target} " in listed
 
 

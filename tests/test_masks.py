@@ -20,7 +20,7 @@ from mattn import (
     to_additive,
     window,
 )
-from mattn.masks import default_positions
+from mattn.masks import default_slots
 
 # beartype draws at random which item of a list it looks at.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -115,7 +115,7 @@ def test_renderings_agree_bit_for_bit(kind, Tq, Tk):
         assert torch.equal(additive == -torch.inf, ~matrix)
         assert torch.equal(additive, to_additive(matrix, dtype=dtype))
 
-    assert torch.equal(rule.at(*default_positions(Tq, Tk)), matrix)
+    assert torch.equal(rule.at(*default_slots(Tq, Tk)), matrix)
 
     if Tq and Tk:  # FlexAttention's own renderer takes no empty sizes
         mask_mod = rule.predicate(Tq, Tk)
@@ -141,10 +141,10 @@ def test_explicit_positions_pick_rows_and_columns(kind):
     assert torch.equal(rule.at(*rows), expected)
 
 
-def test_default_positions():
-    assert [p.tolist() for p in default_positions(2, 5)] == [[3, 4], [0, 1, 2, 3, 4]]
-    assert [p.tolist() for p in default_positions(3, 1)] == [[-2, -1, 0], [0]]
-    assert [p.tolist() for p in default_positions(2)] == [[0, 1], [0, 1]]
+def test_default_slots():
+    assert [p.tolist() for p in default_slots(2, 5)] == [[3, 4], [0, 1, 2, 3, 4]]
+    assert [p.tolist() for p in default_slots(3, 1)] == [[-2, -1, 0], [0]]
+    assert [p.tolist() for p in default_slots(2)] == [[0, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -178,16 +178,16 @@ rules = st.recursive(
     ),
     max_leaves=4,
 )
-# Negative key positions are slots that hold no token.
-q_positions = st.lists(st.integers(-2, T - 1), max_size=4).map(
+# Negative key slots hold no token.
+q_slots = st.lists(st.integers(-2, T - 1), max_size=4).map(
     lambda p: torch.tensor(p, dtype=torch.long)
 )
-k_positions = st.lists(st.integers(-2, T - 1), max_size=5).map(
+k_slots = st.lists(st.integers(-2, T - 1), max_size=5).map(
     lambda p: torch.tensor(p, dtype=torch.long)
 )
 
 
-@given(rules, rules, rules, q_positions, k_positions)
+@given(rules, rules, rules, q_slots, k_slots)
 def test_rules_are_a_boolean_algebra(a, b, c, q, k):
     def equal(left, right):
         left, right = left.at(q, k), right.at(q, k)
@@ -207,7 +207,7 @@ def test_rules_are_a_boolean_algebra(a, b, c, q, k):
     equal(a | ~a, full)
 
 
-@given(rules, rules, q_positions, k_positions)
+@given(rules, rules, q_slots, k_slots)
 def test_connectives_are_those_of_each_cell(a, b, q, k):
     left, right = torch.broadcast_tensors(a.at(q, k), b.at(q, k))
     token = k >= 0
@@ -216,7 +216,7 @@ def test_connectives_are_those_of_each_cell(a, b, q, k):
     assert torch.equal((~a).at(q, k).expand_as(left), ~left & token)
 
 
-@given(rules, q_positions, k_positions)
+@given(rules, q_slots, k_slots)
 def test_no_rule_shows_an_empty_slot(rule, q, k):
     for r in (rule, ~rule):
         assert not r.at(q, k)[..., k < 0].any()
@@ -225,24 +225,6 @@ def test_no_rule_shows_an_empty_slot(rule, q, k):
 @given(rules, st.integers(0, T))
 def test_a_shorter_block_of_queries_is_the_last_rows(rule, Tq):
     assert torch.equal(rule.matrix(Tq, T), rule.matrix(T)[..., T - Tq :, :])
-
-
-@given(rules, st.integers(0, T), st.data())
-def test_no_key_outside_the_range_of_some_queries_is_seen(rule, Tq, data):
-    first = data.draw(st.integers(min(0, T - Tq), T - 1))
-    last = data.draw(st.integers(first, T - 1))
-    start, stop = rule.key_range(first, last, T)
-    k = torch.arange(T)
-    seen = rule.at(torch.arange(first, last + 1), k)
-    assert not seen[..., (k < start) | (k >= stop)].any()
-
-
-def test_ranges_by_hand():
-    assert causal.key_range(3, 5, 9) == (0, 6)
-    assert (causal & window(2)).key_range(3, 5, 9) == (2, 6)
-    assert (causal | prefix(8)).key_range(3, 5, 9) == (0, 8)
-    assert (causal & documents([0, 0, 0, 1, 1, 2])).key_range(3, 4, 6) == (3, 5)
-    assert padding([2, 4]).key_range(0, 8, 9) == (0, 4)
 
 
 # --- Powers ------------------------------------------------------------------

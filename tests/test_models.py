@@ -28,12 +28,15 @@ from mattn import (
     record_weights,
     window,
 )
+from mattn.cache import Cache
 from mattn.checks import influence
+from mattn.config import Config
 from mattn.losses import next_token_loss
-from mattn.models import Block, Config, Decoder, EncoderDecoder
+from mattn.models import Block, Decoder, EncoderDecoder
 from mattn.rotary import RopeScaling, Rotary
 
 V, T = 13, 7
+SLIDING = causal & window(3)
 BASE = Config(n_symbols=V, d_model=24, n_layers=2, n_heads=4)
 CONFIGS = {
     "plain": BASE,
@@ -44,8 +47,13 @@ CONFIGS = {
     "normed": replace(BASE, qk_norm=True, activation="squared_relu"),
     "no positions": replace(BASE, rope_theta=None),
     "scaled": replace(BASE, rope_scaling=RopeScaling("linear", 4.0)),
-    "window": replace(BASE, window=3, d_hidden=17),
+    "window": replace(BASE, d_hidden=17),
 }
+
+
+def model_of(name):
+    """The model of a name in ``CONFIGS``."""
+    return Decoder(CONFIGS[name], SLIDING if name == "window" else causal)
 
 
 def tokens_like(*shape, seed=1):
@@ -89,7 +97,7 @@ def test_influence_of_L_layers_is_the_boolean_power_of_the_mask(mask, n_layers):
 
 @pytest.mark.parametrize(("n_layers", "w"), [(1, 3), (2, 3), (3, 2), (2, 4), (2, 1)])
 def test_a_window_shows_L_times_w_minus_1_plus_1_positions(n_layers, w):
-    model = Decoder(replace(BASE, n_layers=n_layers, window=w))
+    model = Decoder(replace(BASE, n_layers=n_layers), causal & window(w))
     reach = n_layers * (w - 1) + 1
     seen = measured(model, tokens_like(9)).sum(dim=1)
     assert seen.tolist() == [min(i + 1, reach) for i in range(9)]
@@ -98,9 +106,8 @@ def test_a_window_shows_L_times_w_minus_1_plus_1_positions(n_layers, w):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_configuration_is_causal(name):
     config = CONFIGS[name]
-    model = Decoder(config)
-    mask = causal if config.window is None else causal & window(config.window)
-    expected = boolean_power(mask.matrix(T), config.n_layers)
+    model = model_of(name)
+    expected = boolean_power(model.masks[0].matrix(T), config.n_layers)
     assert torch.equal(measured(model, tokens_like(T)), expected)
     model.train()
     got = influence(lambda row: model(row[None])[0], tokens_like(T), n_symbols=V)
@@ -138,21 +145,22 @@ def splits(n):
 
 
 @pytest.mark.parametrize(
-    ("name", "ring"),
+    ("name", "capacity"),
     [
-        ("grouped", False),
-        ("normed", False),
-        ("no positions", False),
-        ("window", False),
-        ("window", True),
+        ("grouped", T),
+        ("normed", T),
+        ("no positions", T),
+        ("window", T),
+        ("window", 3),
+        ("window", None),
     ],
 )
 @torch.no_grad()
-def test_cached_equals_uncached_for_every_split(name, ring):
-    model, tokens = Decoder(CONFIGS[name]), tokens_like(2, T)
+def test_cached_equals_uncached_for_every_split(name, capacity):
+    model, tokens = model_of(name), tokens_like(2, T)
     expected = model(tokens)
     for split in splits(T):
-        cache = model.new_cache(T, ring=ring)
+        cache = model.new_cache(capacity)
         parts = [model(tokens[:, a:b], cache=cache) for a, b in split]
         torch.testing.assert_close(
             torch.cat(parts, dim=1), expected, atol=1e-5, rtol=0, msg=str(split)
@@ -161,50 +169,52 @@ def test_cached_equals_uncached_for_every_split(name, ring):
 
 @torch.no_grad()
 def test_a_ring_reads_far_beyond_its_memory():
-    model = Decoder(replace(BASE, window=3))
+    model = Decoder(BASE, SLIDING)
     tokens = tokens_like(1, 40)
-    cache = model.new_cache(ring=True)
+    cache = model.new_cache()
     parts = [model(tokens[:, i : i + 1], cache=cache) for i in range(40)]
     torch.testing.assert_close(
         torch.cat(parts, dim=1), model(tokens), atol=1e-5, rtol=0
     )
-    assert [layer.capacity for layer in cache] == [3, 3]
-    assert cache[0].contents()[0].shape[2] == 3
+    assert [layer.n_held for layer in cache.own] == [3, 3]
+    assert cache.own[0].contents()[0].shape[2] == 3
 
 
-@pytest.mark.parametrize("ring", [False, True])
+@pytest.mark.parametrize(
+    "mask",
+    [causal, causal & window(4), causal & (window(3) | prefix(2)), causal | prefix(1)],
+    ids=repr,
+)
 @torch.no_grad()
-def test_left_padded_rows_equal_each_row_alone(ring):
-    model = Decoder(replace(BASE, window=4, n_kv_heads=2))
+def test_left_padded_rows_equal_each_row_alone(mask):
+    model = Decoder(replace(BASE, n_kv_heads=2), mask)
     lengths = [3, 6, 1]
     rows = [tokens_like(1, n + 3, seed=n) for n in lengths]  # 3 more to be written
     tokens = torch.zeros(3, 6, dtype=torch.long)
     for b, (row, n) in enumerate(zip(rows, lengths, strict=True)):
         tokens[b, 6 - n :] = row[0, :n]
     first = torch.tensor(lengths) - 6
-    positions = first[:, None] + torch.arange(6)  # negative where padded
-    cache = model.new_cache(9, ring=ring)
-    logits = model(tokens, positions=positions, cache=cache)
-    torch.testing.assert_close(logits, model(tokens, positions=positions))
+    slots = first[:, None] + torch.arange(6)  # negative where padded
+    cache = model.new_cache(9)
+    logits = model(tokens, slots=slots, cache=cache)
+    torch.testing.assert_close(logits, model(tokens, slots=slots))
     later = torch.stack([row[0, n:] for row, n in zip(rows, lengths, strict=True)])
     for step in range(3):
-        position = torch.tensor(lengths)[:, None] + step
-        out = model(later[:, step : step + 1], positions=position, cache=cache)
+        slot = torch.tensor(lengths)[:, None] + step
+        out = model(later[:, step : step + 1], slots=slot, cache=cache)
         logits = torch.cat([logits, out], dim=1)
     for b, (row, n) in enumerate(zip(rows, lengths, strict=True)):
         torch.testing.assert_close(logits[b, 6 - n :], model(row)[0], atol=1e-5, rtol=0)
 
 
 def test_capacity_comes_from_the_call_the_context_or_nowhere():
-    assert Decoder(replace(BASE, context=5)).new_cache()[0].capacity == 5
-    assert Decoder(replace(BASE, context=5)).new_cache(8)[0].capacity == 8
+    assert Decoder(replace(BASE, context=5)).new_cache().own[0].capacity == 5
+    assert Decoder(replace(BASE, context=5)).new_cache(8).own[0].capacity == 8
     with pytest.raises(ValueError, match="capacity"):
         Decoder(BASE).new_cache()
-    with pytest.raises(ValueError, match="window"):
-        Decoder(BASE).new_cache(8, ring=True)
     model = Decoder(BASE)
     with pytest.raises(ValueError, match="new_cache"):
-        model(tokens_like(1, 3), cache=model.new_cache(8)[:1])
+        model(tokens_like(1, 3), cache=Cache(model.new_cache(8).own[:1]))
 
 
 # One forward ----------------------------------------------------------------
@@ -212,7 +222,7 @@ def test_capacity_comes_from_the_call_the_context_or_nowhere():
 
 @torch.no_grad()
 def test_the_maps_come_from_the_same_forward():
-    model = Decoder(replace(BASE, window=3, n_kv_heads=2))
+    model = Decoder(replace(BASE, n_kv_heads=2), SLIDING)
     tokens = tokens_like(2, T)
     with record_weights(model) as weights:
         recorded = model(tokens)
@@ -371,7 +381,7 @@ def test_rotary_scores_depend_on_the_difference_of_positions_alone():
 @pytest.mark.parametrize("name", ["plain", "window", "scaled"])
 @torch.no_grad()
 def test_logits_do_not_change_when_all_positions_shift(name):
-    model = Decoder(CONFIGS[name]).double()
+    model = model_of(name).double()
     tokens, positions = tokens_like(2, T), torch.arange(T)
     torch.testing.assert_close(model(tokens, positions=positions), model(tokens))
     torch.testing.assert_close(model(tokens, positions=positions + 90), model(tokens))
@@ -490,7 +500,6 @@ def test_default_sizes():
         ({"n_kv_heads": 0}, "n_kv_heads"),
         ({"d_head": 5}, "even d_head"),
         ({"d_hidden": 0}, "d_hidden"),
-        ({"window": 0}, "window"),
         ({"context": 0}, "context"),
         ({"rope_theta": 0.0}, "rope_theta"),
         ({"rope_theta": None, "rope_scaling": RopeScaling("linear", 2.0)}, "scaling"),
@@ -519,7 +528,8 @@ def test_errors_that_the_shape_checker_would_forestall():
     # Without jaxtyping's hook, which would raise its own error first.
     code = """
 import pytest, torch
-from mattn.models import Config, Decoder
+from mattn.config import Config
+from mattn.models import Decoder
 from mattn.rotary import RopeScaling
 with pytest.raises(ValueError, match='"yarn"|yarn'):
     RopeScaling("yarn", 2.0)
@@ -632,8 +642,7 @@ def test_beams_reorder_every_cache_alike(translator):
     cache = translator.new_cache(T, S)
     memory = translator.encode(source)
     translator.decode(target[:, :4], memory, cache=cache)
-    for layer in cache:
-        layer.reorder(rows)
+    cache.reorder(rows)
     target = torch.cat([target[rows, :4], target[:, 4:]], dim=1)
     out = translator.decode(target[:, 4:], memory, cache=cache)
     torch.testing.assert_close(out, translator(source, target)[:, 4:])

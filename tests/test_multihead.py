@@ -9,6 +9,7 @@ from oracles import KINDS, close, compositions, kinds_of_mask, rendered
 from mattn import (
     KVCache,
     MultiHeadAttention,
+    Reach,
     attention,
     causal,
     documents,
@@ -18,8 +19,8 @@ from mattn import (
     record_weights,
     window,
 )
-from mattn.attention import merge_heads, split_heads
 from mattn.checks import influence, sensitivity
+from mattn.heads import merge_heads, split_heads
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -237,13 +238,13 @@ def test_rows_of_a_batch_do_not_mix():
 # --- Caches ------------------------------------------------------------------
 
 
-def in_chunks(layer, x, mask, cuts, cache, positions=None) -> torch.Tensor:
+def in_chunks(layer, x, mask, cuts, cache, slots=None) -> torch.Tensor:
     outs, start = [], 0
     for n in cuts:
         chunk = slice(start, start + n)
-        where = None if positions is None else positions[..., chunk]
+        where = None if slots is None else slots[..., chunk]
         rule = mask(start + n) if callable(mask) else mask
-        outs.append(layer(x[:, chunk], rule, cache=cache, positions=where))
+        outs.append(layer(x[:, chunk], rule, cache=cache, slots=where))
         start += n
     return torch.cat(outs, dim=1)
 
@@ -263,7 +264,7 @@ def test_cached_equals_uncached_for_every_split(cuts):
 def test_a_ring_equals_the_whole_for_a_window_that_fits(cuts, capacity):
     layer, x = layer_of(n_kv_heads=2, rotate=rotate), inputs(T=6)
     mask = causal & window(3)
-    cache = KVCache(capacity, ring=True)
+    cache = KVCache(reach=Reach(capacity, 0))
     close(in_chunks(layer, x, mask, cuts, cache), layer(x, mask))
 
 
@@ -271,26 +272,26 @@ def test_a_ring_goes_on_for_long():
     layer, x = layer_of(rotate=rotate), inputs(T=40)
     mask = causal & window(4) & documents([0] * 17 + [1] * 23)
     cuts = [11, 1, 1, 1, 9, *[1] * 13, 4]
-    out = in_chunks(layer, x, mask, cuts, KVCache(4, ring=True))
+    out = in_chunks(layer, x, mask, cuts, KVCache(reach=mask.reach()))
     close(out, layer(x, mask))
 
 
 @pytest.mark.parametrize("cuts", [(7,), (3, 4), (5, 1, 1), (1,) * 7], ids=str)
-@pytest.mark.parametrize("ring", [False, True])
-def test_left_padded_rows_are_what_they_are_alone(cuts, ring):
-    """Positions count tokens from 0; a negative one is a slot without a token."""
+@pytest.mark.parametrize("capacity", [7, 5, None])
+def test_left_padded_rows_are_what_they_are_alone(cuts, capacity):
+    """Slots count tokens from 0; a negative one is a place without a token."""
     layer, lengths = layer_of(n_kv_heads=3, rotate=rotate), [7, 4, 1]
     mask = causal & window(5)
     alone = [inputs(B=1, T=n) for n in lengths]
     batch = torch.cat(
         [torch.cat([inputs(B=1, T=7 - x.shape[1]), x], dim=1) for x in alone]
     )
-    positions = torch.arange(7) - 7 + torch.tensor(lengths)[:, None]
-    cache = KVCache(7, ring=ring)
-    out = in_chunks(layer, batch, mask, cuts, cache, positions)
+    slots = torch.arange(7) - 7 + torch.tensor(lengths)[:, None]
+    cache = KVCache(capacity, reach=mask.reach())
+    out = in_chunks(layer, batch, mask, cuts, cache, slots)
     for row, x in enumerate(alone):
         close(out[row, 7 - lengths[row] :], layer(x, mask)[0])
-    close(layer(batch, mask, positions=positions), out)
+    close(layer(batch, mask, slots=slots), out)
 
 
 def test_documents_grow_with_the_cache():
@@ -302,18 +303,18 @@ def test_documents_grow_with_the_cache():
 
     out = in_chunks(layer, x, so_far, (2, 3, 1), KVCache(6))
     close(out, layer(x, so_far(6)))
-    # With explicit positions all ids may be given at once.
-    positions = torch.arange(6)
-    out = in_chunks(layer, x, causal & documents(ids), (2, 3, 1), KVCache(6), positions)
+    # All ids may be given at once, too.
+    out = in_chunks(layer, x, causal & documents(ids), (2, 3, 1), KVCache(6))
     close(out, layer(x, so_far(6)))
 
 
 @every_kind
-def test_positions_written_out_mean_the_default(kind):
+def test_slots_written_out_mean_the_default(kind):
     layer, x, mask = layer_of(rotate=rotate), inputs(), kinds_of_mask(7)[kind]
     expected = layer(x, mask)
-    close(layer(x, mask, positions=torch.arange(7)), expected)
-    close(layer(x, mask, positions=torch.arange(7).expand(2, 7)), expected)
+    for slots in (torch.arange(7), torch.arange(7).expand(2, 7)):
+        close(layer(x, mask, slots=slots), expected)
+        close(layer(x, mask, slots=slots, positions=slots), expected)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -387,7 +388,7 @@ def test_every_query_sees_the_whole_context_and_no_other_query():
 def test_neither_input_nor_mask_nor_positions_are_changed():
     layer, x, positions = layer_of(rotate=rotate), inputs(), torch.arange(7)
     mask = causal.matrix(7)
-    for cache in (None, KVCache(7), KVCache(7, ring=True)):
+    for cache in (None, KVCache(7), KVCache(reach=Reach(7))):
         layer(x, mask, cache=cache)
         layer(x, causal, positions=positions)
         layer(x[:, :3], causal, context=x)

@@ -16,8 +16,8 @@ import mattn
 PACKAGE = Path(mattn.__file__).parent
 PROGRAM = PACKAGE.parent / "benchmarks" / "mutate.py"
 RECORD = PACKAGE / "records" / "mutants.json"
-NUMBERS = [str(n) for n in range(1, 31) if n != 29] + ["29a", "29b"]
-BY_TESTS = {"15", "19", "20", "21", "22", "23", "24"}
+NUMBERS = [str(n) for n in range(1, 37) if n != 29] + ["29a", "29b"]
+BY_TESTS = {"15", "19", "20", "21", "22", "23", "24"} | {str(n) for n in range(31, 37)}
 
 
 def rows_of(*numbers: str) -> list[dict]:
@@ -48,7 +48,7 @@ def check(rows: list[dict]) -> None:
             assert row["failed_test"], row
 
 
-def test_the_thirty_are_all_there():
+def test_all_are_there():
     assert {m.number for m in MUTANTS} == set(NUMBERS)
     assert {m.number for m in MUTANTS if not m.auditor} == BY_TESTS
     assert len({m.name for m in MUTANTS}) == len(MUTANTS)
@@ -65,16 +65,15 @@ def test_every_patch_still_applies(mutant):
 
 
 def test_a_patch_that_does_not_apply_is_an_error():
-    stale = Mutant("x", "stale", (("masks.py", "no such line", ""),))
+    stale = Mutant("x", "stale", (("reach.py", "no such line", ""),))
     with pytest.raises(ValueError, match="expected 'no such line' once"):
         apply(stale, str(PACKAGE))
 
 
 def test_a_sample_is_seen_and_the_package_as_it_is_is_not_accused():
-    rows = rows_of("7", "28")
+    rows = rows_of("28")
     check(rows)
-    assert rows[1]["seen_by"]["Decoder with a window"]
-    assert rows[2]["seen_by"] == {"beam_search": ["beam"]}
+    assert rows[1]["seen_by"] == {"beam_search": ["beam"]}
 
 
 def test_the_record_shows_every_mutant_and_what_saw_it():
@@ -89,19 +88,5 @@ def test_the_record_shows_every_mutant_and_what_saw_it():
 
 @pytest.mark.long
 def test_all_mutants_are_seen():
-    """Writes the table that chapter 9 shows, when it is another one."""
-    rows = rows_of(*(m.number for m in MUTANTS))
-    check(rows)
-    if rows != json.loads(RECORD.read_text())["mutants"]:
-        program = f"""
-import json, sys
-sys.path.insert(0, {str(PROGRAM.parent)!r})
-import mutate
-mutate.write(json.load(sys.stdin))
-"""
-        subprocess.run(
-            [sys.executable, "-c", program],
-            input=json.dumps(rows),
-            text=True,
-            check=True,
-        )
+    """Two at a time: it is the last of the long files and has both cores then."""
+    check(rows_of(*(m.number for m in MUTANTS)))

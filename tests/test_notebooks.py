@@ -1,12 +1,17 @@
 """The stored notebooks: every fault of stored_state.py, in every chapter."""
 
+import gc
+import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 from stored_state import ROOT, code_cells, faults, listed_in_toc
+
+from book.notebooks import execute, to_text
 
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 
@@ -47,3 +52,17 @@ def test_figure_names_are_unique_in_the_book() -> None:
     )
     del names[None]
     assert not [name for name, count in names.items() if count > 1]
+
+
+def test_an_execution_leaves_nothing_open(tmp_path: Path) -> None:
+    """In a thread, as several run at once: what it leaves ends with it, or is seen."""
+    path = tmp_path / "small.ipynb"
+    cells = [nbformat.v4.new_code_cell("6 * 7")]
+    path.write_text(to_text(nbformat.v4.new_notebook(cells=cells)), encoding="utf-8")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ResourceWarning)
+        with ThreadPoolExecutor(1) as pool:
+            notebook = pool.submit(execute, path).result()
+        gc.collect()
+    assert notebook.cells[0].outputs[0].data["text/plain"] == "42"
+    assert [str(w.message) for w in said if w.category is ResourceWarning] == []

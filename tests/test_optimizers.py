@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from mattn.config import Config
 from mattn.losses import evaluate
-from mattn.models import Config, Decoder
+from mattn.models import Decoder
 from mattn.optimizers import Muon, orthogonalised
 from mattn.training import Recipe, fit, optimizers
 

@@ -56,7 +56,7 @@ def test_copy_button_leaves_prompts_behind(browser, server: str) -> None:  # noq
         block.locator("button.copybtn").click()
         page.wait_for_selector("button.copybtn.success")
         copied = page.evaluate("() => navigator.clipboard.readText()")
-        assert copied == "causal.matrix(2, 3)"
+        assert copied == "from mattn import causal\ncausal.matrix(2, 3)"
     finally:
         context.close()
 

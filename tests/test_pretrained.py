@@ -179,15 +179,6 @@ def test_a_loaded_model_can_be_trained(tmp_path):
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"sliding_window": 4}, "sliding_window"),
         ({"model_type": "qwen3", "layer_types": ["sliding_attention"]}, "layer_types"),
-        (
-            {
-                "model_type": "qwen3",
-                "use_sliding_window": True,
-                "sliding_window": 4,
-                "max_window_layers": 2,
-            },
-            "max_window_layers",
-        ),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_size": 26, "head_dim": None}, "d_model"),
     ],

@@ -18,16 +18,15 @@ from refusals import messages
 from mattn import (
     Config,
     Decoder,
-    EncoderDecoder,
     KVCache,
     Mask,
     MultiHeadAttention,
+    Reach,
     attention,
     blockwise_attention,
     boolean_power,
     causal,
     documents,
-    full,
     fused_attention,
     masked_softmax,
     padding,
@@ -36,6 +35,7 @@ from mattn import (
     to_additive,
     window,
 )
+from mattn.cache import Cache
 from mattn.embedding import NGrams, RecentTokens, embed
 from mattn.rotary import RopeScaling, Rotary
 from mattn.softmax import partial
@@ -71,10 +71,23 @@ def at(*numbers, dtype=torch.long) -> torch.Tensor:
     return torch.tensor(numbers, dtype=dtype)
 
 
-def used(ring: bool = False, **options) -> KVCache:
-    cache = KVCache(6, ring=ring)
-    cache.extend(zeros(2, 1, 3, 4), zeros(2, 1, 3, 5), **options)
+def used(**options) -> KVCache:
+    cache = KVCache(6, **options)
+    cache.extend(zeros(2, 1, 3, 4), zeros(2, 1, 3, 5))
     return cache
+
+
+def twice_used() -> KVCache:
+    cache = used(reach=Reach(4, 0))
+    cache.extend(zeros(2, 1, 3, 4), zeros(2, 1, 3, 5))
+    return cache
+
+
+def in_two(mask) -> None:
+    model = Decoder(Config(**SIZES), mask).eval()
+    cache, x = model.new_cache(6), zeros(2, 6, dtype=torch.long)
+    for part in (x[:, :3], x[:, 3:]):
+        model(part, cache=cache)
 
 
 def recent(rows: int = 2) -> RecentTokens:
@@ -89,50 +102,46 @@ AXES = [
     "two axes, or as many as",
     "mask[:, None]",
 ]
-GROW = ["positions that grow from token to token", "documents(ids)"]
+GROW = ["slots that grow from token to token", "`positions`, which may restart"]
 
 # Name → what is called, and what its message must contain, in this order.
 CASES: dict[str, tuple[Callable, list[str]]] = {
     # One value, two meanings.
-    "positions that begin anew": (
-        lambda: decoder(
-            mask=documents([0, 0, 0, 1, 1, 1]), positions=at(0, 1, 2, 0, 1, 2)
-        ),
+    "slots that begin anew": (
+        lambda: decoder(mask=documents([0, 0, 0, 1, 1, 1]), slots=at(0, 1, 2, 0, 1, 2)),
         [*GROW[:1], "got 0 for token 3 of [0, 1, 2, 0, 1, 2]", *GROW[1:]],
     ),
-    "positions that begin anew, by row, n-grams": (
-        lambda: decoder(
-            2, 3, n_grams=2, positions=torch.tensor([[0, 1, 2], [-1, 0, 0]])
-        ),
+    "slots that begin anew, by row, n-grams": (
+        lambda: decoder(2, 3, n_grams=2, slots=torch.tensor([[0, 1, 2], [-1, 0, 0]])),
         [*GROW[:1], "got 0 for token 2 of [-1, 0, 0]", *GROW[1:]],
     ),
-    "positions backwards": (
-        lambda: layer(causal, positions=at(4, 3, 2, 1, 0)),
+    "slots backwards": (
+        lambda: layer(causal, slots=at(4, 3, 2, 1, 0)),
         [*GROW[:1], "got 3 for token 1", *GROW[1:]],
     ),
-    "positions that a cache has": (
+    "slots that a cache has": (
         lambda: used().extend(zeros(2, 1, 2, 4), zeros(2, 1, 2, 5), at(2, 3)),
         [*GROW[:1], "got 2 for token 0", *GROW[1:]],
     ),
-    "positions that n-grams have": (
+    "slots that n-grams have": (
         lambda: recent().extend(zeros(2, 1, dtype=torch.long), at(1)),
         [*GROW[:1], "got 1 for token 0", *GROW[1:]],
     ),
-    "positions of five tokens for six": (
-        lambda: decoder(positions=torch.arange(5)),
-        ["integer positions (6,) or (1, 6)", "got int64 (5,)"],
+    "slots of five tokens for six": (
+        lambda: decoder(slots=torch.arange(5)),
+        ["integer slots (6,) or (1, 6)", "got int64 (5,)"],
     ),
-    "positions of floats": (
-        lambda: decoder(positions=torch.arange(6).bfloat16()),
-        ["integer positions (6,)", "got bfloat16 (6,)"],
+    "slots of floats": (
+        lambda: decoder(slots=torch.arange(6).bfloat16()),
+        ["integer slots (6,)", "got bfloat16 (6,)"],
     ),
-    "positions of bools, in a layer": (
-        lambda: layer(causal, positions=ones(5)),
-        ["integer positions (5,) or (2, 5)", "got bool (5,)"],
+    "slots of bools, in a layer": (
+        lambda: layer(causal, slots=ones(5)),
+        ["integer slots (5,) or (2, 5)", "got bool (5,)"],
     ),
-    "positions of another batch": (
-        lambda: layer(causal, positions=torch.arange(15).view(3, 5)),
-        ["integer positions (5,) or (2, 5)", "got int64 (3, 5)"],
+    "slots of another batch": (
+        lambda: layer(causal, slots=torch.arange(15).view(3, 5)),
+        ["integer slots (5,) or (2, 5)", "got int64 (3, 5)"],
     ),
     "rotary positions of floats": (
         lambda: Rotary(4, 100.0)(zeros(1, 1, 3, 4), torch.arange(3.0)),
@@ -148,27 +157,27 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
     ),
     "a rule at floats": (
         lambda: causal.at(torch.arange(3.0), torch.arange(3)),
-        ["positions of an integer dtype", "float32 (3,)", "torch.arange"],
+        ["slots of an integer dtype", "float32 (3,)", "torch.arange"],
     ),
     "a rule by row that does not say so": (
         lambda: Undeclared().matrix(4),
-        ["say how many there are", "`batch` is None", "Give the rule a `batch`"],
+        ["say how many there are", "rule(…, batch=B)"],
     ),
     "such a rule in a combination": (
         lambda: (causal & Undeclared()).at(torch.arange(4), torch.arange(4)),
-        ["say how many there are", "`batch` is None"],
+        ["say how many there are", "rule(…, batch=B)"],
     ),
     "such a rule, fused": (
         lambda: fused_attention(*[zeros(2, 1, 4, 3)] * 3, Undeclared()),
-        ["say how many there are", "`batch` is None"],
+        ["say how many there are", "rule(…, batch=B)"],
     ),
     "such a rule, in blocks": (
         lambda: blockwise_attention(*[zeros(2, 1, 4, 3)] * 3, Undeclared()),
-        ["say how many there are", "`batch` is None"],
+        ["say how many there are", "rule(…, batch=B)"],
     ),
     "such a rule, for n-grams": (
         lambda: decoder(2, 4, n_grams=2, mask=Undeclared()),
-        ["say how many there are", "`batch` is None"],
+        ["say how many there are", "rule(…, batch=B)"],
     ),
     # Masks in a model.
     "a tensor for a rule, in a decoder": (
@@ -189,19 +198,19 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
     ),
     "too few ids, n-grams": (
         lambda: decoder(2, 4, n_grams=2, mask=documents([0, 1])),
-        ["positions below 2", "got 3", "Give an id for every token"],
+        ["an id for each of 4 slots", "got 2", "Give an id for every token"],
     ),
-    "a window that shows the future": (
-        lambda: Decoder(Config(**SIZES, window=3), full),
-        ["hides the far future", "window(3)", "got full", "no window"],
+    "masks of a layer too few": (
+        lambda: Decoder(Config(**SIZES), [causal]),
+        ["one for each of 2 layers", "got [causal]", "mattn.masks.rule"],
     ),
-    "a window in an encoder": (
-        lambda: EncoderDecoder(Config(**SIZES, window=3)),
-        ["hides the far future", "got full", "no window"],
+    "a mask that is no rule": (
+        lambda: Decoder(Config(**SIZES), (causal, ones(4, 4))),
+        ["one for each of 2 layers", "mattn.masks.rule"],
     ),
-    "a window that shows the future, by not": (
-        lambda: Decoder(Config(**SIZES, window=3), causal | ~prefix(2)),
-        ["hides the far future", "no window"],
+    "a token that a query waited for": (
+        lambda: in_two(causal | prefix(4)),
+        ["no query waits for", "got slot 3", "(causal | prefix(4))", "of slot 0"],
     ),
     # Masks by themselves.
     "window 2.5": (lambda: window(2.5), ["w >= 1", "got 2.5"]),
@@ -269,7 +278,7 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
         ["4 features of torch.float32", "got 4 of torch.float16", "make a new one"],
     ),
     "other features in the cache": (
-        lambda: used(ring=True).extend(zeros(2, 1, 1, 4), zeros(2, 1, 1, 6)),
+        lambda: used(reach=Reach(4, 0)).extend(zeros(2, 1, 1, 4), zeros(2, 1, 1, 6)),
         ["5 features", "got 6", "make a new one"],
     ),
     "a cache, rows that are not there": (
@@ -296,15 +305,31 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
         lambda: RecentTokens(2).extend(zeros(3, 1)),
         ["tokens (B, T) of an integer dtype", "torch.float32 (3, 1)"],
     ),
-    "n-grams of none": (lambda: RecentTokens(0), ["capacity >= 1", "got 0"]),
+    "n-grams of none": (lambda: RecentTokens(0), ["n_back >= 1", "got 0"]),
     "1-grams": (lambda: NGrams(5, 4, 1, 10), ["n >= 2", "10 and 1"]),
-    "caches without that of n-grams": (
-        lambda: decoder(n_grams=2, cache=[KVCache(6), KVCache(6)]),
-        ["the cache of n-grams, before those of the layers", "KVCache", "new_cache()"],
+    "caches in a list": (
+        lambda: decoder(cache=[KVCache(6), KVCache(6)]),
+        ["a cache for the 2 layers", "got list", "new_cache()"],
     ),
     "a cache too few": (
-        lambda: decoder(cache=[KVCache(6)]),
-        ["a cache for each attention layer of 2", "got 1", "new_cache()"],
+        lambda: decoder(cache=Cache([KVCache(6)])),
+        ["a cache for the 2 layers", "got Cache", "new_cache()"],
+    ),
+    "crop below nothing": (
+        lambda: used().crop(-1),
+        ["crop: expected a number of slots >= 0", "2 rows", "got -1"],
+    ),
+    "crop what was written over": (
+        lambda: twice_used().crop(4),
+        ["the last 3 are still held", "got 4", "after 6", "Copy the cache"],
+    ),
+    "keep what is not held": (
+        lambda: used().keep(at(0, 5)),
+        ["keep: expected slots that are held", "got [5]"],
+    ),
+    "keep slots of another batch": (
+        lambda: used().keep(at(0, 1, 2).expand(3, 3)),
+        ["integer slots (N,) or (2, N)", "(3, 3)"],
     ),
     # Tokens, features, numbers.
     "tokens of floats": (

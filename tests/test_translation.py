@@ -13,10 +13,11 @@ import torch
 
 import mattn
 from mattn.checks import influence
+from mattn.config import Config
 from mattn.data.pairs import END, PAD, START, pair_batches
 from mattn.generation import Conditioned, beam_search, log_probs, translate
 from mattn.losses import translation_loss
-from mattn.models import Config, EncoderDecoder
+from mattn.models import EncoderDecoder
 from mattn.training import Recipe, fit
 
 V = 13

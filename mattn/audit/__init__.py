@@ -13,11 +13,15 @@ only masks, checks and plotting; the models of the book are nothing special
 to it. Derived in chapters 5 and 9.
 """
 
-from mattn.audit.language import audit_beam, audit_labels
-from mattn.audit.probes import PROBES
-from mattn.audit.report import Leak, Report
-from mattn.audit.run import assert_causal, audit, audit_layers
-from mattn.audit.subject import Adapter
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mattn.audit.language import audit_beam, audit_labels
+    from mattn.audit.probes import PROBES
+    from mattn.audit.report import Leak, Report
+    from mattn.audit.run import assert_causal, audit, audit_layers
+    from mattn.audit.subject import Adapter
 
 __all__ = [
     "PROBES",
@@ -30,3 +34,21 @@ __all__ = [
     "audit_labels",
     "audit_layers",
 ]
+
+_HOMES = ("run", "language", "probes", "report", "subject")
+
+
+def __getattr__(name: str) -> Any:
+    """One of the names, or a module, on first use: the command need not wait."""
+    if name in _HOMES:
+        return import_module(f"{__name__}.{name}")
+    if name in __all__:
+        modules = (import_module(f"{__name__}.{home}") for home in _HOMES)
+        home = next(module for module in modules if name in module.__all__)
+        value = globals()[name] = getattr(home, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

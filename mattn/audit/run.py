@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -152,7 +153,7 @@ def _run_longer(running: Audit, expected, n_layers: int) -> None:
     subject, T = running.subject, running.n_given
     config = getattr(subject.model, "config", None)
     length = 2 * T + 3
-    window = _declared(config, _WINDOWS)
+    window = _declared(config, _WINDOWS) or _window_of(subject.model)
     if window is not None and length <= window:
         if window > 512:
             running.skip(f"inputs longer than the declared window of {window}")
@@ -185,6 +186,14 @@ def _run_longer(running: Audit, expected, n_layers: int) -> None:
         if names and running.enter(Mode(name, names), x, matrix):
             for probe in names:
                 running.probe(probe)
+
+
+def _window_of(model: Any) -> int | None:
+    """The shortest window of a model that says its ``masks``; ``None``: it has none."""
+    rules = [r for r in getattr(model, "masks", ()) if isinstance(r, Mask)]
+    lengths = [rule.reach().behind for rule in rules]
+    shortest = min(lengths, default=math.inf)
+    return int(shortest) if 0 < shortest < math.inf else None
 
 
 _WINDOWS = (

@@ -15,15 +15,10 @@ V, C, T = 11, 8, 7
 def look() -> dict[str, list[str]]:
     """Part of the package → probes that found a leak, or what else was seen."""
     import mattn
-    from mattn.attention import (
-        attention,
-        blockwise_attention,
-        fused_attention,
-        merge_heads,
-        split_heads,
-    )
+    from mattn.attention import attention, blockwise_attention, fused_attention
     from mattn.audit import Adapter, audit, audit_beam, audit_labels
     from mattn.generation import beam_search
+    from mattn.heads import merge_heads, split_heads
     from mattn.losses import next_token_loss
 
     torch.set_num_threads(1)
@@ -83,8 +78,7 @@ def look() -> dict[str, list[str]]:
         return audit(decoder, tokens, strict=True, forward=adapter)
 
     def in_windows():
-        # A model whose window looks ahead is refused where it is made.
-        windowed = mattn.Decoder(mattn.Config(**sizes, window=w))
+        windowed = mattn.Decoder(mattn.Config(**sizes), mattn.causal & mattn.window(w))
         band = past & (reach <= 2 * (w - 1))
         names = ["perturbation", "jacobian", "truncation", "cache"]
         return audit(windowed, tokens, expected=band, strict=True, probes=names)

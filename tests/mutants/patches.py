@@ -1,4 +1,4 @@
-"""Thirty ways to break a mask, a softmax, a cache, a beam or a loss.
+"""Ways to break a mask, a softmax, a cache, a beam or a loss.
 
 Each is a list of exact replacements in the package. ``auditor`` says that the
 auditor itself must see it; for the others ``test`` names the ordinary test
@@ -25,7 +25,7 @@ class Mutant:
         return not self.test
 
 
-FUSED = "q_positions = torch.arange(Tk - Tq, Tk, device=q.device)[:, None]"
+CAUSAL = 'lambda b, q, k: k <= q,\n    "causal"'
 FILL = """        scores = scores.masked_fill(~allowed, -torch.inf)
     # softmax of a row"""
 LAST = "weights.masked_fill(empty if allowed is None else empty | ~allowed, 0.0)"
@@ -44,9 +44,21 @@ def filled(value: str) -> str:
 
 
 MUTANTS = (
-    Mutant("1", "causal: k <= q + 1", (("masks.py", "k <= q\n", "k <= q + 1\n"),)),
-    Mutant("2", "causal: k < q", (("masks.py", "k <= q\n", "k < q\n"),)),
-    Mutant("3", "causal: triu", (("masks.py", "k <= q\n", "k >= q\n"),)),
+    Mutant(
+        "1",
+        "causal: k <= q + 1",
+        (("masks/named.py", CAUSAL, CAUSAL.replace("k <= q", "k <= q + 1")),),
+    ),
+    Mutant(
+        "2",
+        "causal: k < q",
+        (("masks/named.py", CAUSAL, CAUSAL.replace("k <= q", "k < q")),),
+    ),
+    Mutant(
+        "3",
+        "causal: triu",
+        (("masks/named.py", CAUSAL, CAUSAL.replace("k <= q", "k >= q")),),
+    ),
     Mutant(
         "4",
         "fill what is kept",
@@ -60,11 +72,10 @@ MUTANTS = (
         "offset 0: top-left alignment",
         (
             (
-                "masks.py",
-                "return positions[len(positions) - n_queries :], ",
-                "return positions[:n_queries], ",
+                "masks/algebra.py",
+                "return slots[len(slots) - n_queries :], ",
+                "return slots[:n_queries], ",
             ),
-            ("attention.py", FUSED, FUSED.replace("Tk - Tq, Tk", "Tq")),
         ),
     ),
     Mutant(
@@ -72,31 +83,25 @@ MUTANTS = (
         "offset + 1",
         (
             (
-                "masks.py",
-                "return positions[len(positions) - n_queries :], ",
-                "return positions[len(positions) - n_queries :] + 1, ",
-            ),
-            (
-                "attention.py",
-                FUSED,
-                FUSED.replace("Tk - Tq, Tk", "Tk - Tq + 1, Tk + 1"),
+                "masks/algebra.py",
+                "return slots[len(slots) - n_queries :], ",
+                "return slots[len(slots) - n_queries :] + 1, ",
             ),
         ),
     ),
     Mutant(
         "7",
         "window: q − k <= w",
-        (("masks.py", "k > q - self.w ", "k >= q - self.w "),),
+        (("masks/named.py", "b, q, k: k > q - w,", "b, q, k: k >= q - w,"),),
     ),
     Mutant(
         "8",
-        "window without causal",
+        "a & b: b alone",
         (
-            ("models.py", "padding, within\n", "padding, window, within\n"),
             (
-                "models.py",
-                "else within(mask, config.window)",
-                "else window(config.window)",
+                "masks/algebra.py",
+                "self.left.allowed(b, q, k) & self.right.allowed(b, q, k)",
+                "self.right.allowed(b, q, k)",
             ),
         ),
     ),
@@ -106,8 +111,8 @@ MUTANTS = (
         (
             (
                 "models.py",
-                "None else self.mask & mask\n        x =",
-                "None else self.mask | mask\n        x =",
+                "{id(rule): rule & mask for",
+                "{id(rule): rule | mask for",
             ),
         ),
     ),
@@ -116,9 +121,9 @@ MUTANTS = (
         "padding on the query axis",
         (
             (
-                "masks.py",
-                "(first[b] <= k) & (k < end[b])",
-                "(first[b] <= q) & (q < end[b])",
+                "masks/named.py",
+                "[b] <= k) & (k < end",
+                "[b] <= q) & (q < end",
             ),
         ),
     ),
@@ -127,9 +132,9 @@ MUTANTS = (
         "documents: >=",
         (
             (
-                "masks.py",
-                "q.clamp(min=0)] == ids[row, k",
-                "q.clamp(min=0)] >= ids[row, k",
+                "masks/named.py",
+                "looked_up(ids, b, q) == looked_up(ids, b, k)",
+                "looked_up(ids, b, q) >= looked_up(ids, b, k)",
             ),
         ),
     ),
@@ -141,11 +146,6 @@ MUTANTS = (
                 "attention.py",
                 "return allowed.reshape(B, *(1,)",
                 "return allowed[:1].reshape(1, *(1,)",
-            ),
-            (
-                "attention.py",
-                "b = mask._rows(3, q.device)",
-                "b = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=q.device)",
             ),
         ),
     ),
@@ -175,7 +175,7 @@ MUTANTS = (
         "add −1e9, in float16 too",
         (
             (
-                "masks.py",
+                "masks/matrices.py",
                 "return zeros.masked_fill(~allowed, -torch.inf)",
                 "return zeros + (~allowed).to(dtype) * -1e9",
             ),
@@ -278,23 +278,23 @@ MUTANTS = (
     ),
     Mutant(
         "25",
-        "cache position not advanced",
+        "cache does not count on",
         (
             (
-                "cache.py",
-                "self.length += positions.shape[-1]",
-                "self.length = max(self.length, positions.shape[-1])",
+                "slots.py",
+                "max(self._n_read, int(slots.max()) + 1)",
+                "max(self._n_read, len(slots))",
             ),
         ),
     ),
     Mutant(
         "26",
-        "positions restart at each step",
+        "slots restart at each step",
         (
             (
-                "attention.py",
-                "positions = cache.following(x.shape[1], x.device)",
-                "positions = torch.arange(x.shape[1], device=x.device)",
+                "heads.py",
+                "slots = cache.following(T, x.device)",
+                "slots = torch.arange(T, device=x.device)",
             ),
         ),
     ),
@@ -303,8 +303,8 @@ MUTANTS = (
         "mask only without cache",
         (
             (
-                "attention.py",
-                "self._merge(q, k, v, mask)  # the default positions of a rule",
+                "heads.py",
+                "self._merge(q, k, v, mask)  # the default slots of a rule",
                 "self._merge(q, k, v, mask if cache is None else None)",
             ),
         ),
@@ -315,8 +315,8 @@ MUTANTS = (
         (
             (
                 "reader.py",
-                "            cache.reorder(rows)\n",
-                "            del cache\n",
+                "            self._cache.reorder(rows)\n",
+                "            pass\n",
             ),
         ),
     ),
@@ -357,6 +357,60 @@ MUTANTS = (
                 "        return x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt()\n",
             ),
         ),
+    ),
+    Mutant(
+        "31",
+        "stretch of a window one key short",
+        (("masks/named.py", "(q - behind + 1).clamp", "(q - behind + 2).clamp"),),
+        test="tests/test_reach.py",
+    ),
+    Mutant(
+        "32",
+        "every stretch is called exact",
+        (("masks/spans.py", "exact = bool((end - first == n).all())", "exact = True"),),
+        test="tests/test_reach.py",
+    ),
+    Mutant(
+        "33",
+        "reach of a & b keeps the most",
+        (
+            (
+                "reach.py",
+                "behind, sinks = min(bounds, key",
+                "behind, sinks = max(bounds, key",
+            ),
+        ),
+        test="tests/test_reach.py",
+    ),
+    Mutant(
+        "34",
+        "row 0 for a rule that declares no batch",
+        (
+            (
+                "masks/algebra.py",
+                "UNTOLD = torch.zeros(1, dtype=torch.long).as_subclass(_Untold)",
+                "UNTOLD = torch.zeros(1, dtype=torch.long)",
+            ),
+        ),
+        test="tests/test_rules.py",
+    ),
+    Mutant(
+        "35",
+        "sinks are written over",
+        (
+            (
+                "cache.py",
+                "return torch.where(slots < self._sinks, slots, turning)",
+                "return slots % self.n_held",
+            ),
+        ),
+        test="tests/test_cache.py",
+    ),
+    Mutant(
+        "36",
+        "nobody waits",
+        (("masks/algebra.py", "if ahead <= 0 or", "if True or"),),
+        test="tests/test_reach.py",
     ),
 )
 

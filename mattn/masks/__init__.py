@@ -1,0 +1,41 @@
+"""Masks as rules.
+
+A mask answers one question: *may the query in slot q see the key in slot k?*
+Any function of slots is a rule (:func:`rule`); rules combine with ``&`` (and),
+``|`` (or) and ``~`` (not). Everything that asks about a mask asks the rule:
+
+* for a boolean matrix, ``True`` = may attend      — :meth:`Mask.matrix`,
+* for an additive matrix, 0 = may attend, −∞ = not — :meth:`Mask.additive`,
+* for the predicate that FlexAttention takes       — :meth:`Mask.predicate`,
+* for the cells of explicit slots, as a cache has them — :meth:`Mask.at`,
+* for the stretch of keys that each query may see  — :meth:`Mask.spans`,
+* for how far behind and ahead it looks            — :meth:`Mask.reach`.
+
+All come from one function of slots, so they cannot disagree. A slot says
+which token of its sequence this is; where the token *stands* for its
+embedding (a position) is another matter, and no rule sees it.
+Derived in chapter 2.
+"""
+
+from mattn.masks.algebra import Mask, default_slots
+from mattn.masks.matrices import boolean_power, to_additive
+from mattn.masks.named import causal, documents, full, padding, prefix, window
+from mattn.masks.rules import rule
+from mattn.masks.spans import Spans
+from mattn.reach import Reach
+
+__all__ = [
+    "Mask",
+    "Reach",
+    "Spans",
+    "boolean_power",
+    "causal",
+    "default_slots",
+    "documents",
+    "full",
+    "padding",
+    "prefix",
+    "rule",
+    "to_additive",
+    "window",
+]

@@ -1,0 +1,444 @@
+"""What a rule is, how rules combine, and what machines ask of them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mattn.masks import spans as _spans
+from mattn.masks.matrices import described, is_count, is_integer, to_additive
+from mattn.masks.spans import Spans
+from mattn.reach import Reach
+
+__all__ = ["UNTOLD", "Mask", "default_slots"]
+
+# Cells that are looked at in one piece, and at most in all: memory, and time.
+_AT_ONCE, _AT_MOST = 2**22, 2**26
+
+
+class Mask:
+    """A rule: may the query in slot ``q`` see the key in slot ``k``?
+
+    Slots count the tokens of a sequence from 0. Query ``i`` of a shorter block
+    of ``Tq`` queries is in slot ``Tk − Tq + i``: its last query is as late as
+    the last key (*bottom-right alignment*). Caches and left-padded batches
+    carry explicit slots (:meth:`at`); there a negative key slot holds no
+    token, and no rule ever lets it be seen.
+
+    Make one of any function with :func:`rule`; combine with ``&``, ``|``, ``~``.
+    """
+
+    batch: int | None = None
+    """Rows of the batch that the rule tells apart; ``None``: it tells none."""
+    n_slots: int | None = None
+    """Slots that the rule speaks of; ``None``: of any number."""
+    bound: Reach = Reach()
+    """How far it looks at most, promised for sequences of every length."""
+    band: bool = False
+    """Whether it allows *all* that its bound allows, as ``causal`` does."""
+
+    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
+        """The rule itself, on broadcastable index tensors.
+
+        ``b`` is the row of the batch, ``q`` and ``k`` are slots; the result is
+        boolean, ``True`` = may attend.
+        """
+        raise NotImplementedError
+
+    def at(
+        self, q_slots: Int[Tensor, "*#batch Tq"], k_slots: Int[Tensor, "*#batch Tk"]
+    ) -> Bool[Tensor, "*rows Tq Tk"]:
+        """The boolean matrix for explicit slots, ``(Tq,)`` or ``(B, Tq)``.
+
+        >>> from mattn import causal
+        >>> causal.at(torch.tensor([2]), torch.tensor([4, 1, 2, -1]))
+        tensor([[False,  True,  True, False]])
+        """
+        q, k = self._checked(q_slots, k_slots)
+        return self._render(q, k)
+
+    def pairs(
+        self, q_slots: Int[Tensor, "*#batch T"], k_slots: Int[Tensor, "*#batch T"]
+    ) -> Bool[Tensor, "*rows T"]:
+        """Of each query whether it may see *its* key: the two, slot by slot.
+
+        >>> from mattn import causal
+        >>> causal.pairs(torch.tensor([2, 2, 2]), torch.tensor([4, 1, -1]))
+        tensor([False,  True, False])
+        """
+        q, k = self._checked(q_slots, k_slots)
+        return self._render(q, k, grid=False)
+
+    def matrix(
+        self,
+        n_queries: int,
+        n_keys: int | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Bool[Tensor, "*rows Tq Tk"]:
+        """The boolean matrix, ``True`` = may attend: ``(Tq, Tk)``, or
+        ``(B, Tq, Tk)`` for a rule that tells the rows of a batch apart.
+
+        >>> from mattn import causal
+        >>> causal.matrix(2, 3)
+        tensor([[ True,  True, False],
+                [ True,  True,  True]])
+        """
+        q, k = default_slots(n_queries, n_keys, device=device)
+        self._check_length(len(k))
+        return self._render(q, k)
+
+    def additive(
+        self,
+        n_queries: int,
+        n_keys: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> Float[Tensor, "*rows Tq Tk"]:
+        """The additive matrix: 0 where attention is allowed, −∞ elsewhere."""
+        return to_additive(self.matrix(n_queries, n_keys, device=device), dtype=dtype)
+
+    def predicate(
+        self, n_queries: int, n_keys: int | None = None
+    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """The rule as FlexAttention's ``mask_mod(b, h, q_idx, kv_idx)``.
+
+        FlexAttention counts queries from 0; the predicate shifts them to
+        their slots.
+        """
+        n_keys = n_queries if n_keys is None else n_keys
+        self._check_length(n_keys)
+        offset = n_keys - n_queries
+
+        def mask_mod(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+            return self.allowed(b, q_idx + offset, kv_idx)
+
+        return mask_mod
+
+    def hull(self, n_queries: int, n_keys: int | None = None) -> Spans:
+        """Stretches of keys outside which no query sees anything: arithmetic, at
+        any length; exact where the rule knows its own shape.
+
+        >>> from mattn import causal, window
+        >>> (causal & window(2)).hull(3).first
+        tensor([[0, 0, 1]])
+        """
+        q, k = default_slots(n_queries, n_keys)
+        self._check_length(len(k))
+        return self._hull(q, len(k))
+
+    def spans(self, n_queries: int, n_keys: int | None = None) -> Spans:
+        """The stretch of keys that each query sees, from its first key to its last.
+
+        Where the :meth:`hull` is exact, these are its stretches. Elsewhere the
+        cells inside it are looked at, some rows at a time; where that would be
+        more than 2²⁶ cells, the hull itself is the answer. Queries that see
+        nothing have an empty stretch that keeps the order, if one can.
+        """
+        found = self.hull(n_queries, n_keys)
+        if not found.exact and found.n_pairs <= _AT_MOST:
+            q, k = default_slots(n_queries, n_keys)
+            parts = [s for s, _, _ in self._look(q, len(k), found)]
+            found = Spans(
+                torch.cat([found.first[:, :0], *(s.first for s in parts)], dim=1),
+                torch.cat([found.end[:, :0], *(s.end for s in parts)], dim=1),
+                all(s.exact for s in parts),
+            )
+        return _in_order(found)
+
+    def reach(self, n: int | None = None) -> Reach:
+        """How far the rule looks: what is promised for every length, or, with
+        ``n``, what is found by looking, which is true for up to ``n`` slots.
+
+        >>> from mattn import causal, prefix, window
+        >>> (causal & (window(64) | prefix(4))).reach()
+        Reach(behind=64, ahead=0, sinks=4)
+        """
+        if n is None or self.bound.size < n or not n:
+            return self.bound
+        q, k = default_slots(n)
+        last = torch.full((n,), -1)  # the last query that sees each key
+        ahead = -math.inf
+        for part, allowed, (rows, start) in self._look(q, n, self._hull(q, n)):
+            seen = part.end > part.first
+            furthest = (part.end - 1 - q[rows])[seen]
+            ahead = max(ahead, furthest.max().item() if len(furthest) else ahead)
+            by_key = allowed.any(dim=0)  # (n rows, width)
+            late = q[rows][-1] - by_key.flip(0).view(torch.uint8).argmax(dim=0)
+            keys = slice(start, start + by_key.shape[-1])
+            last[keys] = torch.where(by_key.any(dim=0), late, last[keys])
+        # Keeping the first s slots as sinks, how far behind are the other keys?
+        behind = torch.where(last >= 0, last - k + 1, -1).float()
+        behind = torch.where(last >= 0, behind, -torch.inf)
+        furthest = torch.cat([behind.flip(0).cummax(0).values.flip(0), _NOTHING])
+        kept = furthest.clamp(min=0) + torch.arange(n + 1)
+        sinks = int(kept.argmin())
+        return Reach(_number(furthest[sinks]), _number(ahead), sinks)
+
+    def waits(self, n_read: int, n_total: int) -> tuple[int, int] | None:
+        """A query below slot ``n_read`` and a key from ``n_read`` to ``n_total − 1``
+        that it may see, or ``None``: had a cache read so far, that query would
+        have been answered too early.
+
+        >>> from mattn import causal, prefix
+        >>> (causal | prefix(4)).waits(3, 10), (causal | prefix(4)).waits(4, 10)
+        ((0, 3), None)
+        """
+        ahead = self.bound.ahead
+        if ahead <= 0 or n_read >= n_total:
+            return None
+        first = max(0, n_read - ahead) if ahead < math.inf else 0
+        end = min(n_total, n_read + ahead) if ahead < math.inf else n_total
+        later = torch.arange(n_read, int(end))
+        rows = max(1, _AT_ONCE // max(1, len(later) * (self.batch or 1)))
+        for read in torch.arange(int(first), n_read).split(rows):
+            seen = self.at(read, later)
+            if seen.any():
+                q, k = seen.nonzero()[0, -2:].tolist()
+                return int(read[q]), int(later[k])
+        return None
+
+    def _hull(self, q: Tensor, n_keys: int) -> Spans:
+        """For a rule that knows nothing of its shape: what its bound says."""
+        behind, ahead, sinks = self.bound
+        first, end = torch.zeros_like(q), torch.full_like(q, n_keys)
+        if ahead < math.inf:
+            end = (q + int(ahead) + 1).clamp(0, n_keys)
+        if -math.inf < behind < math.inf and not sinks:
+            first = (q - int(behind) + 1).clamp(0, n_keys)
+        if behind == -math.inf:
+            end = end.clamp(max=sinks)
+        rows = 1 if self.batch is None else self.batch
+        first = torch.minimum(first, end).expand(rows, -1)
+        return Spans(first, end.expand(rows, -1), exact=False)
+
+    def _look(
+        self, q: Tensor, n_keys: int, hull: Spans
+    ) -> Iterator[tuple[Spans, Tensor, tuple[slice, int]]]:
+        """Cells inside the hull, some rows of queries at a time.
+
+        Yields their spans, the cells (rows of the batch, n, width), and where
+        these are: which queries, and the first key.
+        """
+        rows = max(1, len(hull.first))
+        step = max(1, _AT_ONCE // max(1, rows * n_keys))
+        for i in range(0, len(q), step):
+            queries = slice(i, i + step)
+            start, end = 0, 0
+            if hull.first.numel():
+                start = int(hull.first[:, queries].min())
+                end = max(start, int(hull.end[:, queries].max()))
+            allowed = self._render(q[queries], torch.arange(start, end))
+            allowed = allowed[None] if allowed.ndim == 2 else allowed
+            yield _spans.looked(allowed, start), allowed, (queries, start)
+
+    def _check_length(self, n_keys: int) -> None:
+        if self.n_slots is not None and self.n_slots < n_keys:
+            raise ValueError(
+                f"{self!r}: expected an id for each of {n_keys} slots; got "
+                f"{self.n_slots} ids. Give an id for every token, cached and later "
+                "ones included."
+            )
+
+    def _checked(self, *given: Tensor) -> list[Tensor]:
+        """Slots that the rule speaks of, as integers of 64 bits."""
+        for slots in given:
+            if not is_integer(slots):
+                raise ValueError(
+                    f"{self!r}: expected slots of an integer dtype; got "
+                    f"{described(slots)}. Slots count tokens: torch.arange(T)."
+                )
+        if self.n_slots is not None:
+            self._check_length(
+                max((int(s.max()) for s in given if s.numel()), default=-1) + 1
+            )
+        return [slots.long() for slots in given]  # unsigned, −1 is large
+
+    def _render(self, q: Tensor, k: Tensor, *, grid: bool = True) -> Tensor:
+        got, n_axes = (tuple(q.shape), tuple(k.shape)), 1
+        if grid:
+            q, k, n_axes = q[..., :, None], k[..., None, :], 2  # (…, Tq, 1), (…, 1, Tk)
+        b, rows = UNTOLD, (1,) * n_axes
+        if self.batch is not None:
+            b = torch.arange(self.batch, device=q.device).view(-1, *rows)
+            rows = tuple(b.shape)
+        try:
+            shape = torch.broadcast_shapes(rows, q.shape, k.shape)
+        except RuntimeError:
+            expected = "one batch" if self.batch is None else f"{self.batch} rows"
+            raise ValueError(
+                f"{self!r}: expected slots (T,) or (B, T) for {expected}; got query "
+                f"slots {got[0]} and key slots {got[1]}. Build rule and slots from the "
+                "same batch."
+            ) from None
+        return (self.allowed(b, q, k) & (k >= 0)).expand(shape)
+
+    def __and__(self, other: Mask) -> Mask:
+        return _And(self, _member(other))
+
+    def __or__(self, other: Mask) -> Mask:
+        return _Or(self, _member(other))
+
+    def __invert__(self) -> Mask:
+        return _Not(self)
+
+
+class _Pair(Mask):
+    """Two rules of one batch."""
+
+    left: Mask
+    right: Mask
+    sign: str
+
+    def __post_init__(self):
+        for name, what in (("batch", "rows of a batch"), ("n_slots", "slots")):
+            left, right = getattr(self.left, name), getattr(self.right, name)
+            if name == "batch" and None not in (left, right) and left != right:
+                raise ValueError(
+                    f"{self!r}: expected rules for the same {what}; got {left} and "
+                    f"{right}. Build both from the same batch."
+                )
+            sizes = [n for n in (left, right) if n is not None]
+            object.__setattr__(self, name, min(sizes, default=None))
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} {self.sign} {self.right!r})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _And(_Pair):
+    """Allowed by both rules."""
+
+    left: Mask
+    right: Mask
+    sign = "&"
+
+    @functools.cached_property
+    def bound(self) -> Reach:
+        return self.left.bound & self.right.bound
+
+    @property
+    def band(self) -> bool:  # of two bands with sinks, the bound is a bound alone
+        both = self.left.band and self.right.band
+        return both and not (self.left.bound.sinks or self.right.bound.sinks)
+
+    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
+        return self.left.allowed(b, q, k) & self.right.allowed(b, q, k)
+
+    def _hull(self, q: Tensor, n_keys: int) -> Spans:
+        return self.left._hull(q, n_keys) & self.right._hull(q, n_keys)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Or(_Pair):
+    """Allowed by either rule."""
+
+    left: Mask
+    right: Mask
+    sign = "|"
+
+    @functools.cached_property
+    def bound(self) -> Reach:
+        return self.left.bound | self.right.bound
+
+    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
+        return self.left.allowed(b, q, k) | self.right.allowed(b, q, k)
+
+    def _hull(self, q: Tensor, n_keys: int) -> Spans:
+        return self.left._hull(q, n_keys) | self.right._hull(q, n_keys)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Not(Mask):
+    """Allowed where the rule forbids; an empty slot stays forbidden."""
+
+    of: Mask
+    bound = Reach()  # how far a rule looks says nothing about the rest
+
+    @property
+    def batch(self) -> int | None:
+        return self.of.batch
+
+    @property
+    def n_slots(self) -> int | None:
+        return self.of.n_slots
+
+    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
+        return ~self.of.allowed(b, q, k)
+
+    def _hull(self, q: Tensor, n_keys: int) -> Spans:
+        return self.of._hull(q, n_keys).complement(n_keys)
+
+    def __repr__(self) -> str:
+        return f"~{self.of!r}"
+
+
+def default_slots(
+    n_queries: int,
+    n_keys: int | None = None,
+    *,
+    device: torch.device | str | None = None,
+) -> tuple[Int[Tensor, " Tq"], Int[Tensor, " Tk"]]:
+    """Bottom-right aligned: queries ``Tk − Tq … Tk − 1``, keys ``0 … Tk − 1``."""
+    n_keys = n_queries if n_keys is None else n_keys
+    if not (is_count(n_queries, least=0) and is_count(n_keys, least=0)):
+        raise ValueError(
+            f"expected sizes >= 0; got {n_queries!r} queries and {n_keys!r} keys."
+        )
+    slots = torch.arange(min(0, n_keys - n_queries), n_keys, device=device)
+    return slots[len(slots) - n_queries :], slots[len(slots) - n_keys :]
+
+
+class _Untold(Tensor):
+    """An argument that a rule may not read: whatever is done with it raises.
+
+    Row 0 would do for every row of a batch, silently.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        raise ValueError(
+            "expected a rule of the slots q and k alone; got a function that looks at "
+            "its row of the batch or at its head. If it is the row, say how many there "
+            "are: rule(…, batch=B). A rule is the same for all heads; a mask for each "
+            "head is a boolean tensor (B, H, Tq, Tk)."
+        )
+
+
+UNTOLD = torch.zeros(1, dtype=torch.long).as_subclass(_Untold)
+
+
+def _in_order(found: Spans) -> Spans:
+    """Empty stretches moved to where the stretches before them end."""
+    empty = found.first == found.end
+    if not bool(empty.any()):
+        return found
+    ends = torch.where(empty, 0, found.end).cummax(dim=-1).values
+    first = torch.where(empty, ends, found.first)
+    return Spans(first, torch.where(empty, ends, found.end), found.exact)
+
+
+def _member(other: object) -> Mask:
+    if not isinstance(other, Mask):
+        raise ValueError(
+            f"expected a mask rule to combine with; got {type(other).__name__}. "
+            "Make one of a function with rule(…); render a rule with .matrix(Tq, Tk) "
+            "to combine it with a tensor."
+        )
+    return other
+
+
+_NOTHING = torch.tensor([-torch.inf])
+
+
+def _number(value: Any) -> float:
+    value = float(value)
+    return int(value) if math.isfinite(value) else value

@@ -1,0 +1,221 @@
+"""What machines ask of a rule: stretches of keys, and how far it looks.
+
+Held against the matrix of random rules, plain functions among them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mattn import (
+    Mask,
+    Reach,
+    causal,
+    documents,
+    full,
+    padding,
+    prefix,
+    rule,
+    window,
+)
+from mattn.masks import Spans
+
+T = 7
+
+
+def looked_up(seed: int, batch: int | None) -> Mask:
+    """A function of slots without any order."""
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.rand(1, generator=generator)
+    table = torch.rand(batch or 1, T, T, generator=generator) < share
+
+    def seen(b, q, k):
+        row = 0 if batch is None else b
+        return table[row, q.clamp(0), k.clamp(0)] & (q >= 0)
+
+    return rule(seen, batch=batch, name=f"looked up {seed}")
+
+
+def slanted(behind: int, ahead: int) -> Mask:
+    """A band, as a ``mask_mod`` that promises what it is."""
+    return rule(
+        lambda b, h, q, k: (k - q <= ahead) & (q - k < behind),
+        behind=behind,
+        ahead=ahead,
+    )
+
+
+ids = st.lists(st.integers(0, 2), min_size=T, max_size=T)
+lengths = st.lists(st.integers(0, T), min_size=2, max_size=2)
+simple = st.one_of(
+    st.sampled_from([full, causal]),
+    st.integers(1, T + 1).map(window),
+    st.integers(0, T + 1).map(prefix),
+    ids.map(documents),
+    ids.map(lambda i: documents(i, causal & window(2))),
+    ids.map(lambda i: documents(sorted(i), causal & (window(2) | prefix(1)))),
+    st.tuples(ids, ids).map(lambda two: documents([sorted(i) for i in two])),
+    lengths.map(padding),
+    lengths.map(lambda n: padding(n, side="left", width=T)),
+    st.builds(looked_up, st.integers(0, 99), st.sampled_from([None, 2])),
+    st.builds(slanted, st.integers(1, 4), st.integers(0, 3)),
+)
+rules = st.recursive(
+    simple,
+    lambda inner: st.one_of(
+        inner.map(lambda a: ~a),
+        st.tuples(inner, inner).map(lambda ab: ab[0] & ab[1]),
+        st.tuples(inner, inner).map(lambda ab: ab[0] | ab[1]),
+    ),
+    max_leaves=4,
+)
+
+
+def by_row(mask: Mask, Tq: int, Tk: int) -> torch.Tensor:
+    """The matrix (rows, Tq, Tk), of one row where no rows are told apart."""
+    matrix = mask.matrix(Tq, Tk)
+    return matrix if matrix.ndim == 3 else matrix[None]
+
+
+def inside(found: Spans, Tk: int) -> torch.Tensor:
+    k = torch.arange(Tk)
+    return (k >= found.first[..., None]) & (k < found.end[..., None])
+
+
+@given(rules, st.integers(0, T + 2), st.integers(0, T))
+def test_no_stretch_loses_a_pair_and_exact_ones_hold_no_other(mask, Tq, Tk):
+    matrix = by_row(mask, Tq, Tk)
+    for found in (mask.hull(Tq, Tk), mask.spans(Tq, Tk)):
+        cells = inside(found, Tk)
+        assert len(cells) in (1, len(matrix))
+        assert not (matrix & ~cells).any()
+        if found.exact:
+            assert torch.equal(*torch.broadcast_tensors(matrix, cells))
+
+
+@given(rules, st.integers(0, T + 2), st.integers(0, T))
+def test_spans_run_from_the_first_key_to_the_last_and_know_if_they_are_exact(
+    mask, Tq, Tk
+):
+    found, matrix = mask.spans(Tq, Tk), by_row(mask, Tq, Tk)
+    keys = [row.nonzero()[:, 0].tolist() for row in matrix.flatten(0, 1)]
+    assert found.exact == all(k == list(range(k[0], k[-1] + 1)) for k in keys if k)
+    first, end = (t.expand(len(matrix), Tq).flatten() for t in found[:2])
+    for seen, lo, hi in zip(keys, first.tolist(), end.tolist(), strict=True):
+        assert (lo, hi) == (seen[0], seen[-1] + 1) if seen else lo == hi
+
+
+@given(rules, st.integers(1, T))
+def test_no_pair_is_out_of_reach_and_a_cache_keeps_the_fewest(mask, n):
+    matrix = by_row(mask, n, n).any(dim=0)
+    q, k = torch.arange(n)[:, None], torch.arange(n)
+    for reach in (mask.reach(), mask.reach(n)):
+        bound = (k - q <= reach.ahead) & ((q - k < reach.behind) | (k < reach.sinks))
+        assert not (matrix & ~bound).any()
+    distances = [(q - k + 1)[matrix & (k >= s)].tolist() for s in range(n + 1)]
+    fewest = min(max([0, *d]) + s for s, d in enumerate(distances))
+    assert mask.reach(n).size <= max(fewest, mask.bound.size)
+    if mask.bound.size >= n:
+        assert mask.reach(n).size == fewest
+
+
+@given(rules, st.integers(0, T), st.integers(0, T))
+def test_who_waits_for_whom(mask, n_read, n):
+    matrix = by_row(mask, n, n).any(dim=0)
+    pair = mask.waits(n_read, n)
+    assert (pair is not None) == bool(matrix[:n_read, n_read:].any())
+    assert pair is None or (matrix[pair] and pair[0] < n_read <= pair[1])
+
+
+@given(rules, st.integers(0, T), st.integers(0, T))
+def test_every_form_of_a_rule_is_its_matrix(mask, Tq, Tk):
+    matrix = by_row(mask, Tq, Tk)
+    additive = mask.additive(Tq, Tk)
+    assert torch.equal((additive == 0).reshape(matrix.shape), matrix)
+    assert ((additive == 0) | (additive == -torch.inf)).all()
+    b, q, k = (torch.arange(n) for n in matrix.shape)
+    mod = mask.predicate(Tq, Tk)
+    cells = mod(b[:, None, None], b[:1], q[:, None], k)
+    assert torch.equal(cells.expand(matrix.shape), matrix)
+
+
+BANDS = [full, causal, window(3), causal & window(2), full & window(4)]
+NO_BANDS = [prefix(2), causal | prefix(2), ~causal, documents([0] * T), padding([3])]
+
+
+@pytest.mark.parametrize("mask", BANDS, ids=repr)
+def test_a_band_allows_all_that_its_bound_allows(mask):
+    assert mask.band
+    q, k = torch.arange(T)[:, None], torch.arange(T)
+    reach = mask.reach()
+    bound = (k - q <= reach.ahead) & ((q - k < reach.behind) | (k < reach.sinks))
+    assert torch.equal(mask.matrix(T), bound)
+
+
+@pytest.mark.parametrize("mask", NO_BANDS, ids=repr)
+def test_what_is_no_band_does_not_say_so(mask):
+    assert not mask.band
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (full, Reach()),
+        (causal, Reach(ahead=0)),
+        (causal & window(64), Reach(64, 0)),
+        (causal & (window(64) | prefix(4)), Reach(64, 0, 4)),
+        (causal & window(64) & window(3), Reach(3, 0)),
+        (causal | prefix(4), Reach(ahead=3)),
+        (prefix(4), Reach(-math.inf, 3, 4)),
+        (prefix(0), Reach(-math.inf, -math.inf, 0)),
+        (~causal, Reach()),
+        (causal & documents([0, 0, 1]), Reach(ahead=0)),
+        (documents([0, 0, 1], causal & window(2)), Reach(2, 0)),
+        (documents([0, 1, 0], causal & window(2)), Reach(math.inf, 0)),
+    ],
+    ids=repr,
+)
+def test_what_is_promised(mask, expected):
+    assert mask.reach() == expected
+
+
+def test_what_is_found_by_looking_is_true_up_to_that_length_only():
+    far = rule(lambda b, q, k: (k <= q) & ((q - k < 8) | (q - k == 1000)))
+    assert far.reach() == Reach()
+    assert far.reach(512) == Reach(8, 0)
+    assert far.reach(1001) != Reach(8, 0)
+    sinks = rule(lambda b, q, k: (k <= q) & ((q - k < 64) | (k < 4)))
+    assert sinks.reach(512) == Reach(64, 0, 4)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [causal, causal & window(64), causal | prefix(100), causal & padding([10**6])],
+    ids=repr,
+)
+def test_named_rules_know_their_spans_without_a_matrix(mask):
+    n = 10**6  # a matrix would take a terabyte
+    found = mask.spans(n)
+    assert found.exact
+    assert found.sorted
+    assert (found.end[0, :3] >= 1).all()
+    assert found.end[0, -1] == n
+
+
+def test_packed_documents_know_their_spans_without_a_matrix():
+    found = (causal & documents(torch.arange(10**6) // 1000)).spans(10**6)
+    assert found.exact
+    assert found.sorted
+    assert found.first[0, [0, 999, 1000, -1]].tolist() == [0, 0, 1000, 999_000]
+
+
+def test_of_too_many_cells_a_hull_is_the_answer():
+    evens = rule(lambda b, q, k: (k <= q) & (k % 2 == 0), ahead=0)
+    found = evens.spans(12_000)
+    assert not found.exact
+    assert torch.equal(found.end[0], torch.arange(1, 12_001))
