@@ -101,22 +101,15 @@ class Stack(nn.Module):
     """Blocks one after the other and a last norm; the encoder of chapter 8.
 
     ``mask`` is one rule for all layers, or one for each; ``masks`` says it layer
-    by layer.
+    by layer. Setting ``mask`` makes the same weights see otherwise.
     """
 
     def __init__(
         self, config: Config, mask: Mask | Sequence[Mask], *, cross: bool = False
     ):
         super().__init__()
-        n = config.n_layers
-        masks = (mask,) * n if isinstance(mask, Mask) else tuple(mask)
-        _expect(
-            len(masks) == n and all(isinstance(rule, Mask) for rule in masks),
-            f"expected a mask rule of mattn.masks, or one for each of {n} layers; got "
-            f"{mask!r}. Make a rule of a function with mattn.masks.rule.",
-        )
         self.config = config
-        self.masks = masks
+        self.mask = mask
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config, cross=cross) for _ in range(config.n_layers)
@@ -132,6 +125,22 @@ class Stack(nn.Module):
                 if name.endswith((".output", ".down")):
                     std /= math.sqrt(n_writes)
                 nn.init.normal_(module.weight, std=std)
+
+    @property
+    def mask(self) -> Mask | tuple[Mask, ...]:
+        """The rule of all layers, or that of each."""
+        return self.masks[0] if len(set(self.masks)) == 1 else self.masks
+
+    @mask.setter
+    def mask(self, mask: Mask | Sequence[Mask]) -> None:
+        n = self.config.n_layers
+        masks = (mask,) * n if isinstance(mask, Mask) else tuple(mask)
+        _expect(
+            len(masks) == n and all(isinstance(rule, Mask) for rule in masks),
+            f"expected a mask rule of mattn.masks, or one for each of {n} layers; got "
+            f"{mask!r}. Make a rule of a function with mattn.masks.rule.",
+        )
+        self.masks = masks
 
     def run(
         self,

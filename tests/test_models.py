@@ -114,6 +114,21 @@ def test_every_configuration_is_causal(name):
     assert torch.equal(got, expected)
 
 
+def test_a_rule_for_each_layer_and_one_for_all():
+    model = Decoder(BASE, (causal, SLIDING)).double()
+    assert model.mask == model.masks == (causal, SLIDING)
+    expected = SLIDING.matrix(T).float() @ causal.matrix(T).float() > 0
+    assert torch.equal(measured(model, tokens_like(T)), expected)
+    model.mask = SLIDING
+    assert (model.mask, model.masks) == (SLIDING, (SLIDING, SLIDING))
+    assert torch.equal(
+        measured(model, tokens_like(T)), boolean_power(SLIDING.matrix(T), 2)
+    )
+    with pytest.raises(ValueError, match="one for each of 2 layers"):
+        model.mask = [causal]
+    assert model.mask is SLIDING
+
+
 def test_packed_documents_equal_separate_ones():
     model = Decoder(BASE).double()
     first, second = tokens_like(1, 4, seed=1), tokens_like(1, 5, seed=2)
