@@ -163,7 +163,10 @@ class Stack(nn.Module):
         if cache is not None:
             self._check_cache(cache)
             own, other = cache.own, cache.cross or other
-            _check_nothing_waits(set(rules), own[0].arrivals(x.shape[1], slots))
+            looking_ahead = {rule for rule in rules if rule.bound.ahead > 0}
+            if looking_ahead:
+                arrivals = own[0].arrivals(x.shape[1], slots)
+                _check_nothing_waits(looking_ahead, arrivals)
         x = self.dropout(x)
         with AllOrNothing([*own, *other]):
             layers = zip(self.blocks, rules, own, other, strict=True)

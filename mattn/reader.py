@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mattn.filters import at_least_float32, no_distribution
+from mattn.masks import Mask
 
 __all__ = ["Reader", "device_of", "evaluating"]
 

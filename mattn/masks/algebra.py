@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mattn.masks import spans as _spans
-from mattn.masks.matrices import described, is_count, is_integer, to_additive
+from mattn.masks.matrices import described, is_count, to_additive
 from mattn.masks.spans import Spans
 from mattn.reach import Reach
+from mattn.slots import is_integer
 
 __all__ = ["UNTOLD", "Mask", "default_slots"]
 
@@ -176,8 +177,7 @@ class Mask:
             keys = slice(start, start + by_key.shape[-1])
             last[keys] = torch.where(by_key.any(dim=0), late, last[keys])
         # Keeping the first s slots as sinks, how far behind are the other keys?
-        behind = torch.where(last >= 0, last - k + 1, -1).float()
-        behind = torch.where(last >= 0, behind, -torch.inf)
+        behind = (last - k + 1).float().masked_fill(last < 0, -torch.inf)
         furthest = torch.cat([behind.flip(0).cummax(0).values.flip(0), _NOTHING])
         kept = furthest.clamp(min=0) + torch.arange(n + 1)
         sinks = int(kept.argmin())
@@ -299,15 +299,16 @@ class _Pair(Mask):
     sign: str
 
     def __post_init__(self):
-        for name, what in (("batch", "rows of a batch"), ("n_slots", "slots")):
-            left, right = getattr(self.left, name), getattr(self.right, name)
-            if name == "batch" and None not in (left, right) and left != right:
-                raise ValueError(
-                    f"{self!r}: expected rules for the same {what}; got {left} and "
-                    f"{right}. Build both from the same batch."
-                )
-            sizes = [n for n in (left, right) if n is not None]
-            object.__setattr__(self, name, min(sizes, default=None))
+        left, right = self.left.batch, self.right.batch
+        if None not in (left, right) and left != right:
+            raise ValueError(
+                f"{self!r}: expected rules for the same rows of a batch; got {left} "
+                f"and {right}. Build both from the same batch."
+            )
+        for name in ("batch", "n_slots"):
+            sizes = (getattr(of, name) for of in (self.left, self.right))
+            least = min((n for n in sizes if n is not None), default=None)
+            object.__setattr__(self, name, least)
 
     def __repr__(self) -> str:
         return f"({self.left!r} {self.sign} {self.right!r})"

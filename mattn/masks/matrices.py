@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["boolean_power", "described", "is_count", "is_integer", "to_additive"]
+__all__ = ["boolean_power", "described", "is_count", "to_additive"]
 
 _HOLD_INFINITY = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -54,9 +54,3 @@ def described(tensor: Tensor) -> str:
 def is_count(n: object, *, least: int) -> bool:
     """An int (of Python or NumPy, but no bool) that is not below ``least``."""
     return hasattr(n, "__index__") and not isinstance(n, bool | Tensor) and n >= least
-
-
-def is_integer(tensor: Tensor) -> bool:
-    """Whether its dtype counts: neither floating, complex nor bool."""
-    dtype = tensor.dtype
-    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)

@@ -11,10 +11,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mattn.masks.algebra import Mask
-from mattn.masks.matrices import described, is_count, is_integer
+from mattn.masks.matrices import described, is_count
 from mattn.masks.rules import Rule
 from mattn.masks.spans import Spans
 from mattn.reach import Reach
+from mattn.slots import is_integer
 
 __all__ = ["causal", "documents", "full", "padding", "prefix", "window"]
 
