@@ -1,6 +1,6 @@
 """Write mattn/records/mutants.json: broken copies of mattn, and what sees them.
 
-Each mutation of tests/mutants is applied to a copy of the package. The auditor
+Each mutation of tests/helpers/mutants is applied to a copy of the package. The auditor
 then looks at eight parts of it; what the auditor need not see, an ordinary test
 must.
 
@@ -26,7 +26,7 @@ import numpy  # noqa: F401
 import torch
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 from mutants.panel import look  # noqa: E402
 from mutants.patches import MUTANTS, Mutant, apply  # noqa: E402
 

@@ -10,6 +10,7 @@ import torch
 from beartype.claw import beartype_package
 from checker import TYPES
 from jaxtyping import install_import_hook
+from roots import ROOT
 
 
 class AsWritten(MetaPathFinder):
@@ -27,7 +28,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The package `book` is that of the tree. Last: mattn is the one that is installed.
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(ROOT))
 
 # From here on every type in a signature of mattn is enforced and, in the modules
 # that name any, every shape and dtype: looking for shapes makes a call ten times as

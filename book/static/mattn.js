@@ -1,7 +1,7 @@
 // What a page does on every screen: wide formulas are set smaller, what is still
 // too wide shows that it scrolls and is reached by keyboard, tables of text become
 // cards on a phone, a side bar that closes gives the focus back.
-// Tested in tests/test_published.py.
+// Tested in tests/book/test_published.py.
 "use strict";
 (() => {
   const SMALLEST = 0.7; // of its size; a formula that needs less scrolls

@@ -7,57 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 
 import pytest
-from stored_state import ROOT
-from test_browser import (  # noqa: F401
-    NARROW,
-    PAGES,
-    PATIENCE,
-    TYPESET,
-    WIDE,
-    browser,
-)
+from accessibility import AXE, COLOURS, load_axe, violations
+from browsers import BUILT, NARROW, PAGES, PATIENCE, TYPESET, WIDE
 
-BUILT = ROOT / "_build" / "html"
-AXE = Path(__file__).parent / "axe" / "axe.min.js"
 QUICK = {"chapters/index", "search"}
-# Rule → reason. Empty: there is nothing to excuse.
-EXCEPTED: dict[str, str] = {}
-# What can differ between light and dark is what depends on colour.
-COLOURS = ["color-contrast", "link-in-text-block"]
 
 
 def marked(name: str):
     return name if name in QUICK else pytest.param(name, marks=pytest.mark.long)
-
-
-def violations(page, *, only: list[str] = (), without: list[str] = ()) -> list[str]:
-    """One line for each element that breaks a rule.
-
-    Rules of colour leave code out: see test_every_colour_of_code_is_legible.
-    """
-    options: dict = {"resultTypes": ["violations"]}
-    if only:
-        options["runOnly"] = {"type": "rule", "values": only}
-    if without:
-        options["rules"] = {rule: {"enabled": False} for rule in without}
-    context = {"exclude": [[".highlight pre"]]} if only == COLOURS else None
-    found = page.evaluate(
-        "([context, options]) => axe.run(context ?? document, options)",
-        [context, options],
-    )
-    return [
-        f"{rule['id']}: {node['html'][:160]}: {node['failureSummary']}"
-        for rule in found["violations"]
-        if rule["id"] not in EXCEPTED
-        for node in rule["nodes"]
-    ]
-
-
-def load_axe(page) -> None:
-    page.evaluate(AXE.read_text(encoding="utf-8"))
 
 
 def test_the_checker_is_the_one_that_was_published() -> None:
@@ -68,7 +27,7 @@ def test_the_checker_is_the_one_that_was_published() -> None:
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in PAGES if name != "index"])
-def test_page_is_accessible(browser, name: str) -> None:  # noqa: F811
+def test_page_is_accessible(browser, name: str) -> None:
     context = browser.new_context(
         viewport=WIDE, color_scheme="light", reduced_motion="reduce"
     )
@@ -105,7 +64,7 @@ SAMPLE = """classes => {
 }"""
 
 
-def test_every_colour_of_code_is_legible(browser) -> None:  # noqa: F811
+def test_every_colour_of_code_is_legible(browser) -> None:
     """A piece of code has the colour of its kind: one of each kind is enough."""
     kinds: set[str] = set()
     for path in BUILT.glob("chapters/**/*.html"):
@@ -142,7 +101,7 @@ def test_every_colour_of_code_is_legible(browser) -> None:  # noqa: F811
         ("<button></button>", "button-name"),
     ],
 )
-def test_planted_fault_is_found(browser, planted: str, rule: str) -> None:  # noqa: F811
+def test_planted_fault_is_found(browser, planted: str, rule: str) -> None:
     context = browser.new_context(viewport=WIDE)
     try:
         page = context.new_page()

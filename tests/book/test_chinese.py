@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from stored_state import ROOT
+from roots import ROOT
 
 from book.site import chinese_font
 from book.site.chinese_font import CHINESE, FONT, characters

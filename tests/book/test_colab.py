@@ -13,10 +13,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from extras import CALLS, complaints, names_the_extra
 from lone import Machine, canonical, clone, closure, commit
 from nbclient.exceptions import CellExecutionError
-from stored_state import ROOT
-from test_package import CALLS, complaints, names_the_extra
+from roots import ROOT
 
 from book.notebooks import to_text
 from book.site import editions

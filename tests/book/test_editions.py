@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from published import CI
-from stored_state import ROOT
+from roots import ROOT
 
 from book.classroom.exercises import write_student_pages
 from book.site import editions

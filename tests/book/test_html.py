@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from html_checks import CHECKS, Site
-from stored_state import ROOT, listed_in_toc
+from roots import ROOT
+from stored_state import listed_in_toc
 
 BUILT = ROOT / "_build" / "html"
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stored_state import ROOT
+from roots import ROOT
 
 from book.site import address
 

@@ -17,10 +17,10 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from nbval.plugin import get_sanitize_patterns
+from roots import ROOT
 from stored_state import (
     BOLD,
     BOLD_NUMBER,
-    ROOT,
     code_cells,
     faults,
     measured,

@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from stored_state import ROOT, code_cells, faults, listed_in_toc
+from roots import ROOT
+from stored_state import code_cells, faults, listed_in_toc
 
 from book.notebooks import execute, to_text
 

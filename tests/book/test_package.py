@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import subprocess
@@ -17,13 +16,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from extras import CALLS, complaints, names_the_extra
 from lone import canonical, closure, copy_package
 from packaging.requirements import Requirement
-from stored_state import ROOT
-from test_setup import pins
+from pins import pins
+from roots import HELPERS, ROOT
 
 import mattn
-from book.site.editions import USES, declared
+from book.site.editions import USES
 from mattn.optional import needed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
@@ -90,8 +90,8 @@ def imported(tree: ast.AST) -> set[str]:
 )
 def test_what_a_folder_imports_is_in_its_extra(folder, extras):
     files = [*(ROOT / folder).rglob("*.py")]
-    own = {file.stem for file in ROOT.glob("tests/*.py")}
-    own |= {"book", "mattn", "mutants", "mutate", "audit_transformers"}  # of benchmarks
+    own = {file.stem for file in HELPERS.iterdir()}
+    own |= {"book", "mattn", "mutate", "audit_transformers"}  # of benchmarks
     names = set().union(*(imported(ast.parse(file.read_bytes())) for file in files))
     needs = {canonical(Requirement(line).name) for line in PROJECT["dependencies"]}
     # What nbgrader brings is in an environment of its own.
@@ -113,63 +113,6 @@ def asked_for(tree: ast.AST) -> set[str]:
 
 
 OPTIONAL = set().union(*(asked_for(ast.parse(f.read_bytes())) for f in FILES))
-# Who needs what → package, extra, a call.
-CALLS = {
-    "BytePairs": ("tokenizers", "text", "data.BytePairs(['a b'], 9)"),
-    "multi30k": ("pooch", "text", "data.multi30k('val', download=True)"),
-    "fetch_pretrained": ("pooch", "pretrained", "pretrained.fetch_pretrained()"),
-    "load_pretrained": (
-        *("safetensors", "pretrained"),
-        "pretrained.load_pretrained(folder)",
-    ),
-    "checkpoint": (
-        *("safetensors", "pretrained"),
-        "training.fit(model, [x], n_steps=1, checkpoint=folder / 'c.safetensors')",
-    ),
-    "translation_scores": (
-        *("sacrebleu", "translation"),
-        "metrics.translation_scores(['a b'], ['a b'])",
-    ),
-    "flash_attention": ("triton", "gpu", "flash.flash_attention(q, q, q)"),
-    "register_in_transformers": (
-        *("transformers", "gpu"),
-        "flash.register_in_transformers()",
-    ),
-}
-WITHOUT = """
-import importlib, json, os, sys
-from pathlib import Path
-
-for package in {packages}:
-    sys.modules[package] = None
-import torch
-import mattn
-from mattn import data, flash, metrics, pretrained, training
-
-x, q = torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 1, 4, 8)
-model = mattn.Decoder(mattn.Config(5, 4, n_layers=1, n_heads=1))
-folder = Path({folder!r})
-(folder / "config.json").write_text(json.dumps({llama}))
-(folder / "model.safetensors").write_bytes(b"")
-said = {{}}
-for name, call in {calls}:
-    try:
-        eval(call)
-    except Exception as error:
-        said[name] = type(error).__name__ + ": " + str(error)
-print(json.dumps(said))
-"""
-LLAMA = {
-    "model_type": "llama",
-    "vocab_size": 5,
-    "hidden_size": 4,
-    "intermediate_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 8,
-    "rms_norm_eps": 1e-5,
-    "hidden_act": "silu",
-}
 
 
 def test_every_package_that_may_be_absent_is_asked_for_by_name():
@@ -183,33 +126,6 @@ def test_every_package_that_may_be_absent_is_asked_for_by_name():
             known.add("triton")
         assert imported(tree) <= known, file.name
     assert {package for package, _, _ in CALLS.values()} == OPTIONAL
-
-
-def complaints(python: Path, folder: Path, blocked: set[str], **environment: str):
-    """What ``CALLS`` raise in a Python, by name; some packages are not found."""
-    program = WITHOUT.format(
-        packages=sorted(blocked),
-        folder=str(folder),
-        llama=LLAMA,
-        calls=[(name, call) for name, (_, _, call) in CALLS.items()],
-    )
-    done = subprocess.run(
-        [python, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=environment | {"HOME": str(folder), "XDG_CACHE_HOME": str(folder)},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def names_the_extra(said: dict[str, str], name: str) -> bool:
-    package, extra, _ = CALLS[name]
-    assert package in declared()[extra]
-    line = f'needs {package}: python -m pip install "mattn[{extra}]"'
-    return said[name].startswith(f"ImportError: {name} {line}")
 
 
 def test_what_is_absent_is_an_error_that_names_its_extra(tmp_path):

@@ -14,17 +14,16 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from stored_state import ROOT
-from test_browser import NARROW, TYPESET, WIDE, browser, server  # noqa: F401
+from browsers import NARROW, TYPESET, WIDE
+from roots import ROOT
 
 from book.site.pages import PREVIEW, absolute, finished, open_graph, set_site, size_of
 
-BUILT = ROOT / "_build" / "html"
 CHAPTER = "chapters/02_mask_matrix"
 
 
 @pytest.fixture
-def page(browser) -> Iterator[object]:  # noqa: F811
+def page(browser) -> Iterator[object]:
     context = browser.new_context(viewport=WIDE)
     yield context.new_page()
     context.close()
@@ -44,7 +43,7 @@ def test_search_works_from_a_folder(page) -> None:
     assert any("api.html#mattn.masks.window" in link for link in found)
 
 
-def test_copy_button_leaves_prompts_behind(browser, server: str) -> None:  # noqa: F811
+def test_copy_button_leaves_prompts_behind(browser, server: str) -> None:
     context = browser.new_context(viewport=WIDE)
     try:
         context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -176,7 +175,7 @@ SHIFT = """() => new Promise(done => {
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["1280", "390"])
-def test_layout_does_not_jump(browser, server: str, size) -> None:  # noqa: F811
+def test_layout_does_not_jump(browser, server: str, size) -> None:
     """Below 0.1 counts as good; nothing here needs the half of that."""
     context = browser.new_context(viewport=size)
     try:

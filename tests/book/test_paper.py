@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from stored_state import ROOT
-from test_browser import browser  # noqa: F401
 
 from book.site import archive, pdf
 from book.site.chinese_font import CHINESE
 
 pytestmark = pytest.mark.long
-
-BUILT = ROOT / "_build" / "html"
 
 
 def squeezed(text: str) -> str:
@@ -140,7 +136,7 @@ def test_every_chinese_character_is_drawn(printed, texts) -> None:
     assert any("NotoSansSC" in name for name in names)
 
 
-def test_a_character_that_no_font_has_is_seen(browser, tmp_path: Path) -> None:  # noqa: F811
+def test_a_character_that_no_font_has_is_seen(browser, tmp_path: Path) -> None:
     from pypdf import PdfReader
 
     drawn = []
@@ -187,7 +183,7 @@ def test_outline_has_the_chapters(printed) -> None:
     )
 
 
-def test_what_is_wider_than_the_paper_is_seen(browser) -> None:  # noqa: F811
+def test_what_is_wider_than_the_paper_is_seen(browser) -> None:
     page = browser.new_page(viewport={"width": pdf.WIDTH, "height": 900})
     page.set_content("<article><p>narrow</p></article>")
     assert page.evaluate(pdf.HANGS_OUT) == []
@@ -196,7 +192,7 @@ def test_what_is_wider_than_the_paper_is_seen(browser) -> None:  # noqa: F811
     page.close()
 
 
-def test_zip_opens_from_a_folder(browser, tmp_path: Path) -> None:  # noqa: F811
+def test_zip_opens_from_a_folder(browser, tmp_path: Path) -> None:
     packed = tmp_path / "mattn.zip"
     archive.write(packed)
     zipfile.ZipFile(packed).extractall(tmp_path)

@@ -9,7 +9,7 @@ from importlib.metadata import distribution, packages_distributions
 
 import pytest
 import yaml
-from stored_state import ROOT
+from roots import ROOT
 
 PAPERS = sorted(
     path.relative_to(ROOT).as_posix()

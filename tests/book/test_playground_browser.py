@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_browser import BUILT, HANGS_OUT, NARROW, WIDE, chromium
-from test_playground import states
+from browsers import BUILT, HANGS_OUT, NARROW, WIDE
+from playground_states import states
 
 from mattn import attention, causal, full, masked_softmax, padding, prefix, window
 from mattn.checks import same
@@ -30,12 +30,6 @@ LOOKS = [
     pytest.param(NARROW, "dark", id="390-dark"),
 ]
 GROUND = {"light": ("#222", "#fff"), "dark": ("#ced6dd", "#121212")}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with chromium() as browser:
-        yield browser
 
 
 class Play:
@@ -103,7 +97,7 @@ class Play:
 
 
 @pytest.fixture
-def opened(browser, tmp_path: Path) -> Iterator[Callable[..., Play]]:
+def opened(chrome, tmp_path: Path) -> Iterator[Callable[..., Play]]:
     contexts, plays = [], []
 
     def open_(
@@ -121,7 +115,7 @@ def opened(browser, tmp_path: Path) -> Iterator[Callable[..., Play]]:
             f"sans-serif }}</style><body>{body}<article>{made._repr_html_()}</article>",
             encoding="utf-8",
         )
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
+        context = chrome.new_context(viewport=viewport, color_scheme=scheme, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stored_state import ROOT
-from test_setup import bound
+from pins import bound
+from roots import ROOT
 
 from book.site import pdf
 from book.site.publish import assemble
@@ -85,7 +85,7 @@ def test_what_workflows_call_exists() -> None:
         text = path.read_text(encoding="utf-8")
         for line in re.findall(r"run: make (.*)", text):
             assert set(line.split()) <= targets
-        for file in re.findall(r"\b(?:book|tests|chapters)/\w+\.(?:py|ipynb)", text):
+        for file in re.findall(r"\b(?:book|tests|chapters)/[\w/]+\.(?:py|ipynb)", text):
             assert (ROOT / file).is_file(), file
 
 

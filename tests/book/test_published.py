@@ -11,12 +11,13 @@ from pathlib import Path
 
 import published
 import pytest
+from accessibility import load_axe, violations
+from browsers import PATIENCE, TYPESET
 from bs4 import BeautifulSoup
 from html_checks import CHECKS, Site
 from published import CI, SITE
-from stored_state import ROOT, listed_in_toc
-from test_accessibility import load_axe, violations
-from test_browser import PATIENCE, TYPESET, chromium
+from roots import ROOT
+from stored_state import listed_in_toc
 
 from book.site import editions
 from book.site.chinese_font import CHINESE
@@ -34,15 +35,9 @@ def site() -> Path:
     return published.build()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def page(browser, site: Path) -> Iterator[object]:
-    context = browser.new_context(
+def page(chrome, site: Path) -> Iterator[object]:
+    context = chrome.new_context(
         viewport={"width": 1280, "height": 844},
         color_scheme="light",
         reduced_motion="reduce",

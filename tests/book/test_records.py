@@ -13,11 +13,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from roots import ROOT
 
 import mattn
 
 RECORDS = Path(mattn.__file__).parent / "records"
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 PARTS = [Fraction(1, 8), Fraction(1, 4), Fraction(1)]
 
 

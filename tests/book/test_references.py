@@ -1,12 +1,11 @@
 """Bibliography, citations and glossary: well-formed, complete, consistent."""
 
 import re
-from pathlib import Path
 
 import pytest
 from pybtex.database import parse_file
+from roots import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 ENTRIES = dict(parse_file(CHAPTERS / "references.bib").entries)
 PAGES = sorted([*CHAPTERS.glob("*.md"), *CHAPTERS.glob("*.ipynb")])

@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from stored_state import ROOT
-from test_setup import bound, pins
+from pins import bound, pins
+from roots import ROOT
 
 pytestmark = pytest.mark.long
 

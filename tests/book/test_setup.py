@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from stored_state import ROOT
+from pins import SETUP, bound, pins
+from roots import ROOT
 
-SETUP = ROOT / "book" / "setup.sh"
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="make and sh are for Unix")
 
 
@@ -144,12 +144,6 @@ def test_git_is_not_asked_for() -> None:
     assert not re.search(r"\bgit\b", text)
 
 
-def bound(name: str) -> int:
-    """A number that setup.sh keeps: ``newest=14``."""
-    text = SETUP.read_text(encoding="utf-8")
-    return int(re.search(rf"^{name}=(\d+)$", text, re.MULTILINE)[1])
-
-
 def test_pythons_are_those_of_the_package() -> None:
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'requires-python = ">=3.{bound("oldest")}"' in declared
@@ -161,14 +155,6 @@ def test_the_readme_says_the_same_size_and_time() -> None:
         assert f"{bound(name) / 1000:.1f} GB" in readme
     assert "2 to 10 minutes" in readme
     assert 'minutes="2 to 10 minutes"' in SETUP.read_text(encoding="utf-8")
-
-
-def pins(name: str) -> dict[str, str]:
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if line and not line.startswith(("#", "-c "))]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+(; .*)?", line) for line in lines)
-    pairs = [line.split(";")[0].split("==") for line in lines]
-    return {re.sub(r"[-_.]+", "-", n).lower(): version for n, version in pairs}
 
 
 def test_requirements_are_exact_and_agree() -> None:

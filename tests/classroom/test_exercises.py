@@ -1,6 +1,6 @@
 """Exercises: the sources, their solutions, and answers that people really give.
 
-    pytest tests/test_exercises.py -k 02_mask_matrix
+    pytest tests/classroom/test_exercises.py -k 02_mask_matrix
 
 checks one notebook: its form, its solutions, its released stubs, and every
 answer in ``exercises/answers/02_mask_matrix.toml``.
@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 from exercise_runs import Attempt, Runner, headings, run_alone, run_whole
-from stored_state import MACHINE, ROOT, code_cells, n_words
+from roots import ROOT
+from stored_state import MACHINE, code_cells, n_words
 
 from book.classroom import exercises as ex
 from book.notebooks import canonical, to_text

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from stored_state import ROOT
+from roots import ROOT
 
 from book.classroom import exercises as ex
 from book.classroom import intake, marks, sandbox

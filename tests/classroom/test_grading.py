@@ -16,7 +16,7 @@ from pathlib import Path
 
 import classroom
 import pytest
-from stored_state import ROOT
+from roots import ROOT
 
 from book.classroom import assignments, marks, sandbox
 from book.classroom import exercises as ex

@@ -1,8 +1,8 @@
-"""``pytest --package``: the package's tests only, wherever their files lie.
+"""``pytest --package``: the package's tests only, those in tests/package.
 
-A test file is the package's if everything that it and its helpers import at module
-level is installed and none of it is in ``book``. So the same command serves an
-environment that has no more than the package needs. What is left out is named.
+Of these, a file is left out if something that it or its helpers import at module
+level is not installed. So the same command serves an environment that has no more
+than the package needs. What is left out is named.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from roots import ROOT
 
-TESTS = Path(__file__).resolve().parent
+TESTS = ROOT / "tests"
+ROOM = "package"
 BOOK = "book"
 
 
@@ -33,6 +35,8 @@ def imports(path: Path) -> set[str]:
 
 def obstacle(path: Path) -> str | None:
     """Why the test file ``path`` is not the package's; ``None`` if it is."""
+    if TESTS / ROOM not in path.parents:
+        return "of another room"
     todo, seen = [path], set()
     while todo:
         file = todo.pop()
@@ -48,13 +52,16 @@ def obstacle(path: Path) -> str | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--package", action="store_true", help="the package's tests only, none of book/"
-    )
+    parser.addoption("--package", action="store_true", help="the package's tests only")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    if not config.getoption("package") or not collection_path.match("test_*.py"):
+    if not config.getoption("package"):
+        return None
+    if collection_path.parent == TESTS and collection_path.is_dir():
+        # Not even entered: a conftest.py in there may need what is not installed.
+        return True if collection_path.name != ROOM else None
+    if not collection_path.match("test_*.py"):
         return None
     return True if obstacle(collection_path) else None
 
@@ -62,6 +69,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_report_header(config: pytest.Config) -> str | None:
     if not config.getoption("package"):
         return None
-    why = {path.name: obstacle(path) for path in sorted(TESTS.rglob("test_*.py"))}
-    left = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
-    return f"--package leaves out: {left or 'nothing'}"
+    rooms = {path.parent for path in TESTS.glob("*/test_*.py")} - {TESTS / ROOM}
+    left = [f"{room.name}/" for room in sorted(rooms)]
+    why = {p.name: obstacle(p) for p in sorted((TESTS / ROOM).rglob("test_*.py"))}
+    left += [f"{name} ({reason})" for name, reason in why.items() if reason]
+    return f"--package leaves out: {', '.join(left) or 'nothing'}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from stored_state import ROOT
+from roots import ROOT
 
 ADDRESS = "https://book.example/mattn"
 SITE = f"{ADDRESS}/"

@@ -6,7 +6,14 @@ before the package does.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from roots import HELPERS
 
 
 def messages(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[str]]:
@@ -19,3 +26,22 @@ def messages(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[str]]:
         except Exception as error:
             out[name] = [type(error).__name__, str(error)]
     return out
+
+
+def with_helpers() -> dict[str, str]:
+    """The environment in which a test file, run as a program, finds its helpers."""
+    path = [str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+
+
+def printed(file: str, *arguments: str) -> Any:
+    """The JSON on the last line that ``file`` prints, run as a program."""
+    done = subprocess.run(
+        [sys.executable, file, *arguments],
+        env=with_helpers(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])

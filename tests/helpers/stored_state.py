@@ -21,10 +21,10 @@ from pathlib import Path
 import nbformat
 import yaml
 from nbformat import NotebookNode
+from roots import ROOT
 
 from book.notebooks import canonical, to_text
 
-ROOT = Path(__file__).resolve().parent.parent
 TAGS = {"raises-exception"}
 MAX_PNG_BYTES = 60_000
 # Inches: 6×4, and the margin of 0.1 that a notebook adds on every side.

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from refusals import messages
+from refusals import messages, printed
+from roots import ROOT
 from torch import Tensor, nn
 
 from mattn import (
@@ -888,10 +889,7 @@ def calls() -> dict[str, Callable]:
 
 @pytest.fixture(scope="module")
 def raised() -> dict[str, list[str]]:
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -1005,7 +1003,7 @@ assert not loaded & {{"jaxtyping", "numpy", "torch"}}, loaded
 
 
 def test_help_is_there_at_once():
-    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    pyproject = ROOT / "pyproject.toml"
     done = subprocess.run(
         [sys.executable, "-c", HELP.format(pyproject=str(pyproject))],
         capture_output=True,

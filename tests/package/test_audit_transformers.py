@@ -6,17 +6,17 @@ Built from configurations with random weights; nothing is downloaded.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from roots import ROOT
 from torch import nn
 
 from mattn import Config, Decoder, EncoderDecoder, causal, full, window
 from mattn.audit import Adapter, audit, audit_labels, audit_layers
 
 transformers = pytest.importorskip("transformers")
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 import audit_transformers as models  # noqa: E402
 
 EVERY_TIME = [

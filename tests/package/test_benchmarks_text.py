@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from roots import ROOT
+
 import mattn
 
 RECORDS = Path(mattn.__file__).parent / "records"
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def record(name: str) -> dict:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from roots import ROOT
 
 from mattn import (
     KVCache,
@@ -44,7 +44,7 @@ from mattn.masks import default_slots
 from mattn.models import MLP, Decoder
 from mattn.rotary import Rotary
 
-CHAPTERS = Path(__file__).parent.parent / "chapters"
+CHAPTERS = ROOT / "chapters"
 LIBRARIES = {"numpy", "torch", "math"}
 MARK = "_by_hand"
 SEEDS = range(5)

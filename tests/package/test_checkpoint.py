@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_optimizers import V, decoder, draw
+from small import V, decoder, draw
 
 from mattn import Decoder, causal, full, prefix, rule, window
 from mattn.data import random_windows

@@ -8,7 +8,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,10 +65,7 @@ def run_examples(names: list[str]) -> dict[str, list]:
 def examples() -> dict[str, list]:
     # In a process of its own: without the shape checks, which wrap functions so
     # that doctest overlooks them, and with print options as a reader has them.
-    done = subprocess.run(
-        [sys.executable, __file__, *MODULES], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return printed(__file__, *MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

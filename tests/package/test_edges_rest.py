@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from refusals import messages
+from refusals import messages, printed
 
 from mattn import causal, padding, plotting
 from mattn.audit import audit, audit_beam, audit_labels, audit_layers
@@ -278,10 +277,7 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
 
 @pytest.fixture(scope="module")
 def refused() -> dict[str, list[str]]:
-    command = [sys.executable, __file__]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from refusals import messages
+from refusals import messages, printed
 from torch import nn
 
 from mattn.losses import (
@@ -260,11 +259,7 @@ for field, expected, values in (
 
 @pytest.fixture(scope="module")
 def raised() -> dict[str, list[str]]:
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=False
-    )
-    assert not done.returncode, done.stderr
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", CASES)

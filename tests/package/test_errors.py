@@ -7,14 +7,12 @@ run in a process of their own, without them: this file, executed as a program.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from refusals import messages
+from refusals import messages, printed
 
 from mattn import (
     KVCache,
@@ -304,10 +302,7 @@ for name, form in {
 
 @pytest.fixture(scope="module")
 def raised() -> dict[str, list[str]]:
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
 from flash_cases import DEVICE, GPU, both_passes, draw
-from refusals import messages
+from refusals import messages, with_helpers
 
 from mattn import attention, causal, documents, padding, prefix, window
 from mattn.checks import same
@@ -106,7 +105,7 @@ def test_every_program_of_a_grid_has_work_of_its_own(monkeypatch):
 
 def child(program: str, **environment: str | None) -> subprocess.CompletedProcess:
     """This file as a program, or another, with variables set or (None) removed."""
-    env = os.environ | {k: v for k, v in environment.items() if v is not None}
+    env = with_helpers() | {k: v for k, v in environment.items() if v is not None}
     for name in (k for k, v in environment.items() if v is None):
         env.pop(name, None)
     command = [

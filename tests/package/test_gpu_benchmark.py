@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from roots import ROOT
 
 import mattn
 
 pytest.importorskip("triton")
 
 RECORDS = Path(mattn.__file__).parent / "records"
-PROGRAM = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
+PROGRAM = ROOT / "benchmarks" / "gpu.py"
 WHAT = "attention on a GPU"
 PASSES = {"forward": 1, "forward and backward": 4}  # errors: output, dq, dk, dv
 OTHERS = ("out of memory", "absent: ")

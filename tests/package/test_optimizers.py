@@ -5,19 +5,12 @@ import math
 
 import pytest
 import torch
+from small import V, decoder, draw
 from torch import nn
 
-from mattn.config import Config
 from mattn.losses import evaluate
-from mattn.models import Decoder
 from mattn.optimizers import Muon, orthogonalised
 from mattn.training import Recipe, fit, optimizers
-
-V = 5
-
-
-def draw(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def sequences(n=7, T=6, seed=0):
@@ -83,11 +76,6 @@ def test_muon_step_by_hand():
 def test_muon_refuses_what_is_no_matrix():
     with pytest.raises(ValueError, match=r"expected matrices; got shape \(3,\)"):
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
-
-
-def decoder(**options):
-    config = Config(n_symbols=V, d_model=8, n_layers=2, n_heads=2, **options)
-    return Decoder(config)
 
 
 def test_each_parameter_has_one_optimizer_and_the_right_one():

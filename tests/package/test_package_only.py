@@ -1,4 +1,4 @@
-"""`pytest --package` takes a file by what it imports, not by where it lies."""
+"""`pytest --package` runs one room, and of it what can be imported."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import package_only
 import pytest
+from roots import ROOT
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["plain", "inside", "book", "by a helper", "not installed", "in a circle"],
 )
-@pytest.mark.parametrize("place", [".", "package/deep"])
+@pytest.mark.parametrize("place", ["package", "package/deep"])
 def test_what_is_left_out(
     folder: Path, place: str, source: str, why: str | None
 ) -> None:
@@ -43,17 +44,37 @@ def test_what_is_left_out(
     assert package_only.obstacle(path) == why
 
 
-def test_the_command_runs_what_is_left_and_names_the_rest(folder: Path) -> None:
-    source = Path(package_only.__file__)
-    (folder / "package_only.py").write_bytes(source.read_bytes())
-    (folder / "conftest.py").write_text("from package_only import *")
-    (folder / "test_plain.py").write_text("def test(): pass")
-    (folder / "deep").mkdir()
-    (folder / "deep" / "test_book.py").write_text("import book")
+def test_another_room_is_left_out_and_none_of_this_room_is_the_books(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "book" / "test_plain.py"
+    assert package_only.obstacle(path) == "of another room"
+    monkeypatch.setattr(package_only, "TESTS", ROOT / "tests")
+    files = [*(ROOT / "tests" / "package").rglob("test_*.py")]
+    assert Path(__file__) in files
+    books = [p.name for p in files if package_only.obstacle(p) == "of the book"]
+    assert books == []
+
+
+def test_the_command_runs_what_is_left_and_names_the_rest(tmp_path: Path) -> None:
+    for name, text in {
+        "pytest.ini": "[pytest]\npythonpath = tests/helpers\n",
+        "tests/conftest.py": "from package_only import *",
+        "tests/package/test_plain.py": "def test(): pass",
+        "tests/package/deep/test_absent.py": "import not_there",
+        "tests/book/conftest.py": "import not_there",
+        "tests/book/test_book.py": "import book",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "tests/helpers").mkdir()
+    for helper in ("package_only.py", "roots.py"):
+        source = Path(package_only.__file__).with_name(helper)
+        (tmp_path / "tests/helpers" / helper).write_bytes(source.read_bytes())
     command = [sys.executable, "-m", "pytest", "--package", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert "leaves out: test_book.py (of the book)\n" in done.stdout
+    assert "leaves out: book/, test_absent.py (needs not_there)\n" in done.stdout
     assert "1 passed" in done.stdout
     assert done.returncode == 0

@@ -10,7 +10,6 @@ import json
 import math
 import re
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -19,6 +18,8 @@ import playwright
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from playground_states import WORDS, states
+from roots import ROOT
 
 import mattn
 from mattn import (
@@ -62,8 +63,6 @@ RULES = {
     "documents": lambda T, n: causal & documents([int(i >= n) for i in range(T)]),
 }
 SIZES = range(1, 11)
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "x"]
-WORDS += ["naïve", "掩码", "注意力", "🙂", "Ünïcode"]
 
 
 def node(calls: list[list]) -> list:
@@ -91,40 +90,6 @@ def tensor(values: list) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-@cache
-def states(n: int = 200) -> list[dict]:
-    """Random sentences, masks with empty rows, temperatures, both orders."""
-    rng = np.random.default_rng(0)
-    made = []
-    for number in range(n):
-        T = int(rng.integers(1, 11))
-        allowed = rng.random((T, T)) < rng.choice([0.2, 0.5, 0.9])
-        if number % 3 == 0:
-            allowed &= np.tri(T, dtype=bool)
-        tokens = [str(rng.choice(WORDS)) for _ in range(T)]
-        own = number % 4 == 0
-        D, Dv = (int(d) for d in rng.integers(1, 7, size=2))
-        shapes = {"q": (T, D), "k": (T, D), "v": (T, Dv)}
-        qkv = (
-            {name: rng.normal(size=shape) for name, shape in shapes.items()}
-            if own
-            else {name: t.numpy() for name, t in project(tokens).items()}
-        )
-        made.append(
-            {
-                "tokens": tokens,
-                "own": own,
-                "problem": {name: t.tolist() for name, t in qkv.items()}
-                | {
-                    "allowed": allowed.tolist(),
-                    "temperature": round(float(rng.uniform(0.2, 4)), 1),
-                    "late": bool(number % 5 == 0),
-                },
-            }
-        )
-    return made
-
-
 def parts(problem: dict) -> tuple[torch.Tensor, ...]:
     q, k, v = (tensor(problem[name]) for name in "qkv")
     return q / problem["temperature"], k, v, torch.tensor(problem["allowed"])
@@ -141,7 +106,7 @@ def test_an_embedding_is_the_same_in_both_languages():
 
 def test_the_maps_are_those_of_the_chapters():
     for chapter in ("03_scores", "04_softmax"):
-        path = Path(__file__).parent.parent / "chapters" / f"{chapter}.ipynb"
+        path = ROOT / "chapters" / f"{chapter}.ipynb"
         text = path.read_text(encoding="utf-8")
         for name, W in MAPS.items():
             assert f"W_{name} = np.array({W})" in text

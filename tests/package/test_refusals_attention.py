@@ -7,13 +7,11 @@ shapes that would speak first: this file, executed as a program.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 import torch
-from refusals import messages
+from refusals import messages, printed
 
 from mattn import (
     Config,
@@ -393,10 +391,7 @@ def recorded(mask) -> object:
 
 @pytest.fixture(scope="module")
 def raised() -> dict[str, list[str]]:
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,12 +7,10 @@ file, executed as a program.
 import json
 import math
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
-from refusals import messages
+from refusals import messages, printed
 
 from mattn import Config, Decoder, EncoderDecoder
 from mattn.generation import (
@@ -196,10 +194,7 @@ for name, make in {
 
 @pytest.fixture(scope="module")
 def raised():
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -7,13 +7,11 @@ file, executed as a program.
 import itertools
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from refusals import messages
+from refusals import messages, printed
 
 from mattn.data import (
     BytePairs,
@@ -216,10 +214,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def raised():
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return printed(__file__)
 
 
 @pytest.mark.parametrize("name", REFUSED)

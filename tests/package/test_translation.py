@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from roots import ROOT
 
 import mattn
 from mattn.checks import influence
@@ -219,7 +220,7 @@ def shape_of(value):
 
 def test_the_benchmark_writes_what_the_record_holds(tmp_path, monkeypatch):
     """On sentences of our own, as Multi30k is not in the tree."""
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     program = importlib.import_module("translation")
     pairs = [(f"Ein {w} läuft .", f"A {w} runs .") for w in ("Hund", "Kind", "Mann")]
     monkeypatch.setattr(program, "multi30k", lambda split, download: pairs * 3)

@@ -180,7 +180,7 @@ MUTANTS = (
                 "return zeros + (~allowed).to(dtype) * -1e9",
             ),
         ),
-        test="tests/test_masks.py",
+        test="tests/package/test_masks.py",
     ),
     Mutant(
         "16",
@@ -206,7 +206,7 @@ MUTANTS = (
                 "q.to(precise) @ k",
             ),
         ),
-        test="tests/test_attention.py",
+        test="tests/package/test_attention.py",
     ),
     Mutant(
         "20",
@@ -218,7 +218,7 @@ MUTANTS = (
                 "maximum = torch.zeros_like(scores[..., :1])",
             ),
         ),
-        test="tests/test_softmax.py",
+        test="tests/package/test_softmax.py",
     ),
     Mutant(
         "21",
@@ -235,7 +235,7 @@ MUTANTS = (
                 "a.weighted + b.weighted",
             ),
         ),
-        test="tests/test_softmax.py",
+        test="tests/package/test_softmax.py",
     ),
     Mutant(
         "22",
@@ -248,7 +248,7 @@ MUTANTS = (
                 "sdpa(attn_mask=allowed | empty)",
             ),
         ),
-        test="tests/test_attention.py",
+        test="tests/package/test_attention.py",
     ),
     Mutant(
         "23",
@@ -262,7 +262,7 @@ MUTANTS = (
                 "    return torch.softmax(scores, dim=-1)\n",
             ),
         ),
-        test="tests/test_softmax.py",
+        test="tests/package/test_softmax.py",
     ),
     Mutant(
         "24",
@@ -274,7 +274,7 @@ MUTANTS = (
                 "        x = F.dropout(x, self.config.dropout)\n",
             ),
         ),
-        test="tests/test_models.py",
+        test="tests/package/test_models.py",
     ),
     Mutant(
         "25",
@@ -362,13 +362,13 @@ MUTANTS = (
         "31",
         "stretch of a window one key short",
         (("masks/named.py", "(q - behind + 1).clamp", "(q - behind + 2).clamp"),),
-        test="tests/test_reach.py",
+        test="tests/package/test_reach.py",
     ),
     Mutant(
         "32",
         "every stretch is called exact",
         (("masks/spans.py", "exact = bool((end - first == n).all())", "exact = True"),),
-        test="tests/test_reach.py",
+        test="tests/package/test_reach.py",
     ),
     Mutant(
         "33",
@@ -380,7 +380,7 @@ MUTANTS = (
                 "behind, sinks = max(bounds, key",
             ),
         ),
-        test="tests/test_reach.py",
+        test="tests/package/test_reach.py",
     ),
     Mutant(
         "34",
@@ -392,7 +392,7 @@ MUTANTS = (
                 "UNTOLD = torch.zeros(1, dtype=torch.long)",
             ),
         ),
-        test="tests/test_rules.py",
+        test="tests/package/test_rules.py",
     ),
     Mutant(
         "35",
@@ -404,13 +404,13 @@ MUTANTS = (
                 "return slots % self.n_held",
             ),
         ),
-        test="tests/test_cache.py",
+        test="tests/package/test_cache.py",
     ),
     Mutant(
         "36",
         "nobody waits",
         (("masks/algebra.py", "if ahead <= 0 or", "if True or"),),
-        test="tests/test_reach.py",
+        test="tests/package/test_reach.py",
     ),
 )
 
