@@ -43,6 +43,11 @@ from book.classroom.marks import (
 from book.classroom.sandbox import Limits, isolation, run
 
 
+def place_in_order(one: Submission) -> tuple[str, str, str]:
+    assignment = one.assignment.name if one.assignment else ""
+    return one.student, assignment, str(one.path)
+
+
 def grade_folder(
     folder: Path,
     out: Path,
@@ -55,13 +60,7 @@ def grade_folder(
     marks = read_marks(folder)  # first: a slip in it must not cost a grading
     known = course_assignments(course)
     submissions = [look_at(path, folder, known) for path in files(folder)]
-    submissions.sort(
-        key=lambda one: (
-            one.student,
-            one.assignment.name if one.assignment else "",
-            str(one.path),
-        )
-    )
+    submissions.sort(key=place_in_order)
     supersede(submissions)
     name_pages(submissions)
     shutil.rmtree(out / FEEDBACK, ignore_errors=True)

@@ -157,13 +157,22 @@ def end(process: subprocess.Popen, seen: dict[int, str]) -> None:
     process.wait()
 
 
+def take(one: Submission, result: Path, graded: list[str]) -> None:
+    """What the worker wrote down: points and errors, or why there are none."""
+    done = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in done:
+        one.refused = short(f"not graded: {done['error']}")
+        return
+    one.points = {name: float(done["points"][name]) for name in graded}
+    one.errors = {str(k): str(v) for k, v in done["errors"].items()}
+
+
 def run(
     one: Submission, course: Path, limits: Limits, isolated: list[str] | None, out: Path
 ) -> None:
     """Grade one submission; whatever happens, it has points or a reason."""
-    graded = [
-        name for name, cell in one.assignment.cells.items() if ex.is_(cell, "grade")
-    ]
+    cells = one.assignment.cells
+    graded = [name for name in cells if ex.is_(cells[name], "grade")]
     job = {
         "assignment": one.assignment.name,
         "student": STUDENT,
@@ -191,16 +200,12 @@ def run(
         if one.refused:
             return
         try:
-            done = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            if "error" in done:
-                one.refused = short(f"not graded: {done['error']}")
-                return
-            one.points = {name: float(done["points"][name]) for name in graded}
-            one.errors = {str(k): str(v) for k, v in done["errors"].items()}
+            take(one, folder / "result.json", graded)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             one.refused = f"not graded: exit status {process.returncode}"
+        if one.refused:
             return
-        page = folder / FEEDBACK / STUDENT / one.assignment.name
-        page /= f"{one.assignment.name}.html"
+        name = one.assignment.name
+        page = folder / FEEDBACK / STUDENT / name / f"{name}.html"
         if page.is_file() and not page.is_symlink():
             shutil.copyfile(page, out / one.page)

@@ -158,9 +158,23 @@ class OwnTime:
         return await super()._async_handle_timeout(timeout, cell)
 
 
+def points_of(job: dict[str, Any]) -> dict[str, float]:
+    """What the gradebook holds for each graded cell."""
+    from nbgrader.api import Gradebook, MissingEntry
+
+    points: dict[str, float] = {}
+    with Gradebook(f"sqlite:///{Path.cwd() / 'gradebook.db'}") as book:
+        names = (job["assignment"], job["assignment"], job["student"])
+        for name in job["graded"]:
+            try:
+                points[name] = book.find_grade(name, *names).auto_score or 0.0
+            except MissingEntry:
+                points[name] = 0.0
+    return points
+
+
 def grade(job: dict[str, Any]) -> dict[str, Any]:
     """Points and errors, cell by cell."""
-    from nbgrader.api import Gradebook, MissingEntry
     from nbgrader.converters import Autograde
     from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 
@@ -187,18 +201,10 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": last_error(done["log"] or done.get("error", ""))}
     feedback = api.generate_feedback(job["assignment"], job["student"], force=True)
     api.gradebook.close()
-    points: dict[str, float] = {}
-    with Gradebook(f"sqlite:///{Path.cwd() / 'gradebook.db'}") as book:
-        names = (job["assignment"], job["assignment"], job["student"])
-        for name in job["graded"]:
-            try:
-                points[name] = book.find_grade(name, *names).auto_score or 0.0
-            except MissingEntry:
-                points[name] = 0.0
     path = Path("autograded", job["student"], job["assignment"])
     text = (path / f"{job['assignment']}.ipynb").read_text(encoding="utf-8")
     return {
-        "points": points,
+        "points": points_of(job),
         "errors": errors(json.loads(text), job["cell_seconds"]),
         "feedback": bool(feedback["success"]),
     }

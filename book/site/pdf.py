@@ -148,19 +148,21 @@ def anchor(link: str, entry: Entry, pages: dict[str, Entry]) -> str | None:
     return f"#{slug}--{parts.fragment}" if parts.fragment else f"#{slug}"
 
 
+def in_contents(line: Entry) -> str:
+    """A line of the contents: a part, or a page whose number is not known yet."""
+    if not line.page:
+        return f'<li class="part">{line.title}</li>'
+    return (
+        f'<li class="level-{line.level}"><a href="#{line.slug}">{line.title}'
+        f'</a><span data-page-of="{line.slug}">000</span></li>'
+    )
+
+
 def one_page(html: Path = HTML) -> str:
     """The whole book as one HTML page; it belongs beside the folder of the others."""
     lines = list(contents(html))
     pages = {line.page: line for line in lines if line.page}
-    listed = []
-    for line in lines:
-        if line.page:
-            listed.append(
-                f'<li class="level-{line.level}"><a href="#{line.slug}">{line.title}'
-                f'</a><span data-page-of="{line.slug}">000</span></li>'
-            )
-        else:
-            listed.append(f'<li class="part">{line.title}</li>')
+    listed = "".join(in_contents(line) for line in lines)
     styles = "\n".join(
         f'<link rel="stylesheet" href="html/_static/{style}" />' for style in STYLES
     )
@@ -186,13 +188,30 @@ def one_page(html: Path = HTML) -> str:
 <p>Masked self-attention: derived, executed and checked.</p>
 <p>{front.select_one(".component-author").get_text(strip=True)}</p></header>
 <nav class="paper-contents" aria-label="Contents"><h1 id="contents">Contents</h1>
-<ol>{"".join(listed)}</ol></nav>
+<ol>{listed}</ol></nav>
 <main class="bd-main"><div class="bd-content"><div class="bd-article-container">
 {body}
 </div></div></main>
 </body>
 </html>
 """
+
+
+PRINT = {
+    "format": "A4",
+    "margin": MARGIN,
+    "print_background": True,
+    "display_header_footer": True,
+    "header_template": "<span></span>",
+    "footer_template": FOOTER,
+    "tagged": True,
+    "outline": True,
+}
+NUMBER = """numbers => {
+  for (const place of document.querySelectorAll('[data-page-of]')) {
+    place.textContent = numbers[place.dataset.pageOf];
+  }
+}"""
 
 
 def page_numbers(pdf: Path) -> dict[str, int]:
@@ -227,29 +246,12 @@ def write(out: Path = OUT, html: Path = HTML) -> int:
         prints, settled = 0, False
         while not settled:
             prints += 1
-            page.pdf(
-                path=str(out),
-                format="A4",
-                margin=MARGIN,
-                print_background=True,
-                display_header_footer=True,
-                header_template="<span></span>",
-                footer_template=FOOTER,
-                tagged=True,
-                outline=True,
-            )
+            page.pdf(path=str(out), **PRINT)
             found = page_numbers(out)
             settled, numbers = found == numbers, found
             if prints == MOST_PRINTS and not settled:
                 raise SystemExit("the page numbers do not settle")
-            page.evaluate(
-                """numbers => {
-                  for (const place of document.querySelectorAll('[data-page-of]')) {
-                    place.textContent = numbers[place.dataset.pageOf];
-                  }
-                }""",
-                numbers,
-            )
+            page.evaluate(NUMBER, numbers)
         browser.close()
     source.unlink()
     return prints

@@ -85,6 +85,25 @@ def faults_of_form(stem: str) -> Iterator[str]:
     first = notebook.cells[0].source.split("\n")[0].removeprefix("# Exercises: ")
     if first not in {title, title.split(":")[0]}:
         yield f"begins with {first!r}, not '# Exercises: {title}'"
+    yield from faults_of_cells(notebook)
+    yield from faults_of_setup(notebook)
+    yield from faults_of_ids(notebook)
+    try:
+        found = ex.exercises(notebook)
+    except ex.SourceError as error:
+        yield str(error)
+        return
+    number = int(stem[:2])
+    if [e.number for e in found] != [f"{number}.{i + 1}" for i in range(len(found))]:
+        yield f"numbers {[e.number for e in found]} do not count {number}.1, …"
+    if not 4 <= len(found) <= 6:
+        yield f"{len(found)} exercises; expected 4 to 6"
+    for e in found:
+        for fault in faults_of_exercise(e, headings(chapter)):
+            yield f"{e.number} {e.title}: {fault}"
+
+
+def faults_of_cells(notebook: Any) -> Iterator[str]:
     for cell in code_cells(notebook):
         if cell.outputs or cell.execution_count is not None:
             yield f"cell {cell.id} stores outputs or a count"
@@ -105,21 +124,6 @@ def faults_of_form(stem: str) -> Iterator[str]:
                 yield f"MyST shows raw in Jupyter and Colab: {match[0]!r}"
             if cell.source.count("<details>") != cell.source.count("</details>"):
                 yield f"cell {cell.id}: <details> without </details>"
-    yield from faults_of_setup(notebook)
-    yield from faults_of_ids(notebook)
-    try:
-        found = ex.exercises(notebook)
-    except ex.SourceError as error:
-        yield str(error)
-        return
-    number = int(stem[:2])
-    if [e.number for e in found] != [f"{number}.{i + 1}" for i in range(len(found))]:
-        yield f"numbers {[e.number for e in found]} do not count {number}.1, …"
-    if not 4 <= len(found) <= 6:
-        yield f"{len(found)} exercises; expected 4 to 6"
-    for e in found:
-        for fault in faults_of_exercise(e, headings(chapter)):
-            yield f"{e.number} {e.title}: {fault}"
 
 
 def faults_of_setup(notebook: Any) -> Iterator[str]:

@@ -112,6 +112,7 @@ def test_a_promise_lets_a_long_rule_be_looked_at():
     assert torch.equal(found.by_query[:, 1], expected.end.int())
 
 
+# Long because: what is spied on and what is expected of it are read side by side.
 @pytest.mark.skipif(GPU, reason="looks into the interpreter")
 @pytest.mark.parametrize("name", [n for n in RULES if n != "an empty row of the batch"])
 def test_only_blocks_that_are_seen_are_read_and_only_cut_ones_masked(name, monkeypatch):

@@ -78,8 +78,7 @@ def test_the_largest_seed_is_one():
     assert draws() == first
 
 
-def test_importing_any_module_leaves_the_users_settings_as_they_were():
-    program = """
+IMPORTS_ALL = """
 import importlib.util, os, pkgutil, random, sys, warnings
 import numpy, torch
 torch.set_num_threads(2)
@@ -110,8 +109,11 @@ for name in names:
     )
 print(len(names))
 """
+
+
+def test_importing_any_module_leaves_the_users_settings_as_they_were():
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", IMPORTS_ALL],
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,8 @@ from torch import Tensor
 V, C, T = 11, 8, 7
 
 
+# Long because: mattn, whose copy is broken, may be imported no earlier than here, and
+# the parts share what is drawn first.
 def look() -> dict[str, list[str]]:
     """Part of the package → probes that found a leak, or what else was seen."""
     import mattn
