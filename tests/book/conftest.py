@@ -1,9 +1,13 @@
-"""A browser for the tests that look at pages in one."""
+"""A browser for the tests that look at pages in one, and playgrounds in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from browsers import BUILT, chromium, served
+from browsers import BUILT, WIDE, chromium, served
+from played import GROUND, TOKENS, Play
+
+from mattn.playground import playground
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +30,43 @@ def server() -> Iterator[str]:
     """The address of the built book, served on this machine."""
     with served() as address:
         yield address
+
+
+@pytest.fixture
+def opened(chrome, tmp_path: Path) -> Iterator[Callable[..., Play]]:
+    contexts, plays = [], []
+
+    def open_(
+        made=None, look=(WIDE, "light"), *, body: str = "", address: str = "", **options
+    ) -> Play:
+        viewport, scheme = look
+        ink, paper = GROUND[scheme]
+        made = playground(TOKENS) if made is None else made
+        file = tmp_path / f"page{len(contexts)}.html"
+        file.write_text(
+            f'<!DOCTYPE html><html lang="en" data-theme="{scheme}"><meta '
+            'charset="utf-8"><meta name="viewport" content="width=device-width"><title>'
+            f"A page</title><style>body {{ color: {ink}; background: {paper}; "
+            "max-width: 43rem; margin: 1rem auto; padding: 0 0.5rem; font-family: "
+            f"sans-serif }}</style><body>{body}<article>{made._repr_html_()}</article>",
+            encoding="utf-8",
+        )
+        context = chrome.new_context(viewport=viewport, color_scheme=scheme, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        errors: list[str] = []
+        asked: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: m.type == "error" and errors.append(m.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri() + address)
+        plays.append(Play(page, errors, asked))
+        return plays[-1]
+
+    yield open_
+    for play in plays:
+        assert play.errors == []
+        assert [url for url in play.asked if not url.startswith("file:")] == []
+    for context in contexts:
+        context.close()

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import KINDS, kinds_of_mask
+from random_rules import T, rules
 from torch.nn.attention.flex_attention import create_mask
 
 from mattn import (
@@ -161,30 +162,14 @@ def test_a_rule_cannot_be_changed():
 
 # --- The algebra, on random rules --------------------------------------------
 
-T = 6
-simple = st.one_of(
-    st.sampled_from([full, causal]),
-    st.integers(1, T + 1).map(window),
-    st.integers(0, T + 1).map(prefix),
-    st.lists(st.integers(0, 2), min_size=T, max_size=T).map(documents),
-    st.lists(st.integers(0, T), min_size=2, max_size=2).map(padding),
-)
-rules = st.recursive(
-    simple,
-    lambda inner: st.one_of(
-        inner.map(lambda a: ~a),
-        st.tuples(inner, inner).map(lambda ab: ab[0] & ab[1]),
-        st.tuples(inner, inner).map(lambda ab: ab[0] | ab[1]),
-    ),
-    max_leaves=4,
-)
+
 # Negative key slots hold no token.
-q_slots = st.lists(st.integers(-2, T - 1), max_size=4).map(
-    lambda p: torch.tensor(p, dtype=torch.long)
-)
-k_slots = st.lists(st.integers(-2, T - 1), max_size=5).map(
-    lambda p: torch.tensor(p, dtype=torch.long)
-)
+def some_slots(at_most: int) -> st.SearchStrategy[torch.Tensor]:
+    slots = st.lists(st.integers(-2, T - 1), max_size=at_most)
+    return slots.map(lambda p: torch.tensor(p, dtype=torch.long))
+
+
+q_slots, k_slots = some_slots(4), some_slots(5)
 
 
 @given(rules, rules, rules, q_slots, k_slots)
