@@ -205,7 +205,7 @@ def run(
             one.refused = f"not graded: exit status {process.returncode}"
         if one.refused:
             return
-        name = one.assignment.name
-        page = folder / FEEDBACK / STUDENT / name / f"{name}.html"
+        assignment = one.assignment.name
+        page = folder / FEEDBACK / STUDENT / assignment / f"{assignment}.html"
         if page.is_file() and not page.is_symlink():
             shutil.copyfile(page, out / one.page)
