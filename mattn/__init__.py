@@ -10,7 +10,7 @@ point down, and a test holds the modules to this drawing:
     2  attention · flash · embedding · config · checkpoint
     1  masks · softmax · cache · rotary · filters · data · files
     1  losses · optimizers · plotting
-    0  reach · slots · inputs · checks · repro · optional
+    0  reach · slots · inputs · toy · checks · repro · optional
 
 The names below, and the modules above, are loaded when they are first used:
 `import mattn` itself loads neither torch nor matplotlib.

@@ -26,9 +26,12 @@ __all__ = ["align_rows", "attention", "blockwise_attention", "fused_attention"]
 
 def attention(
     q: Float[Tensor, "*batch Tq D"],
-    k: Float[Tensor, "*#batch Tk D"],
-    v: Float[Tensor, "*#batch Tk Dv"],
+    k: Float[Tensor, "... Tk D"],
+    v: Float[Tensor, "... Tk Dv"],
     mask: Mask | Bool[Tensor, "*#batch #Tq #Tk"] | None = None,
+    *,
+    bias: Float[Tensor, "*#batch #Tq #Tk"] | None = None,
+    scale: float | None = None,
 ) -> tuple[Float[Tensor, "*batch Tq Dv"], Float[Tensor, "*batch Tq Tk"]]:
     """Attention(Q, K, V) = softmax(QKᵀ/√d_k + Mask)·V, with its weights.
 
@@ -37,6 +40,10 @@ def attention(
     of a batch apart is for ``q[b]``. A row in which nothing may be seen has
     weights, output and gradients of exactly 0. Half precision is computed in
     float32, where scores above 65,504 are no ∞, and rounded at the end.
+
+    ``bias`` is added to the scores and blocks nothing; it may be learned. ``scale``
+    multiplies QKᵀ in place of 1/√d_k. With four axes, ``Hkv`` heads of keys and
+    values may serve ``H`` heads of queries, if ``Hkv`` divides ``H``.
 
     Raises ``ValueError`` for a mask that is not boolean or does not fit. A tensor
     has two axes, ``(Tq, Tk)``, or as many as the scores: with heads, one mask for
@@ -52,24 +59,32 @@ def attention(
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     Derived in chapters 1 and 3.
     """
-    _check_sizes(q, k, v)
-    weights = softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k))
+    k, v = _for_each_head(q, k, v)
+    allowed = _allowed(mask, q, k)
+    scores = _scores(q, k, scale)
+    if bias is not None:
+        scores = scores + _fitting(bias, q, k)
+    weights = softmax.masked_softmax(scores, allowed)
     out = weights @ v.to(weights.dtype)
     return out.to(q.dtype), weights.to(q.dtype)
 
 
-def _scores(q: Tensor, k: Tensor) -> Tensor:
+def _scores(q: Tensor, k: Tensor, scale: float | None) -> Tensor:
     """QKᵀ/√D, (…, Tq, Tk), divided before the product, which is the larger."""
     precise = torch.promote_types(q.dtype, torch.float32)
-    return q.to(precise) / math.sqrt(q.shape[-1]) @ k.to(precise).mT
+    q, k = q.to(precise), k.to(precise)
+    q = q / math.sqrt(q.shape[-1]) if scale is None else q * _finite(scale)
+    return q @ k.mT
 
 
 def blockwise_attention(
     q: Float[Tensor, "*batch Tq D"],
-    k: Float[Tensor, "*#batch Tk D"],
-    v: Float[Tensor, "*#batch Tk Dv"],
+    k: Float[Tensor, "... Tk D"],
+    v: Float[Tensor, "... Tk Dv"],
     mask: Mask | Bool[Tensor, "*#batch #Tq #Tk"] | None = None,
     *,
+    bias: Float[Tensor, "*#batch #Tq #Tk"] | None = None,
+    scale: float | None = None,
     block: int = 128,
     skip: bool = True,
 ) -> Float[Tensor, "*batch Tq Dv"]:
@@ -82,20 +97,25 @@ def blockwise_attention(
     """
     if not hasattr(block, "__index__") or block < 1:
         raise ValueError(f"blockwise_attention: expected block >= 1; got {block!r}.")
-    _check_sizes(q, k, v)
+    k, v = _for_each_head(q, k, v)
     # The mask is checked once, not block by block: of a rule, one row suffices.
     a_rule = isinstance(mask, Mask)
     _allowed(mask, q[..., :1, :] if a_rule else q, k)
     Tq, Tk = q.shape[-2], k.shape[-2]
+    if bias is not None:
+        bias = _fitting(bias, q, k)
     ranges = [(0, Tk)] * max(1, -(-Tq // block))
     if skip and a_rule:
         ranges = list(_ranges(mask.hull(Tq, Tk), block))
-    recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+    learned = [t for t in (q, k, v, bias) if t is not None and t.requires_grad]
+    recompute = torch.is_grad_enabled() and bool(learned)
     rows = []
     # Not slices: the gradient of each would be as large as the whole.
     for i, q_rows in enumerate(q.split(block, dim=-2)):
         attend = functools.partial(
             _attend_rows,
+            bias=None if bias is None else bias[..., i * block : (i + 1) * block, :],
+            scale=scale,
             cells=functools.partial(_cells, mask, (Tq, Tk), i * block, q.device),
             keys=ranges[i],
             block=block,
@@ -148,6 +168,8 @@ def _attend_rows(
     k: Tensor,
     v: Tensor,
     *,
+    bias: Tensor | None,
+    scale: float | None,
     cells: Callable[[int, slice, int], Tensor | None],
     keys: tuple[int, int],
     block: int,
@@ -156,15 +178,17 @@ def _attend_rows(
     """One block of queries, over the blocks that hold its ``keys``."""
     # Begun with no keys: zeros that gradients of exactly 0 flow back from, also
     # when every block is skipped.
-    seen = softmax.partial(_scores(q, k[..., :0, :]), v[..., :0, :])
+    seen = softmax.partial(_scores(q, k[..., :0, :], scale), v[..., :0, :])
     k_blocks, v_blocks = k.split(block, dim=-2), v.split(block, dim=-2)
     for j in range(keys[0] // block, -(-keys[1] // block)):
         columns = slice(j * block, (j + 1) * block)
         allowed = cells(q.shape[-2], columns, q.ndim - 2)
         if skip and allowed is not None and not allowed.any():
             continue
-        part = softmax.partial(_scores(q, k_blocks[j]), v_blocks[j], allowed)
-        seen = softmax.merge(seen, part)
+        scores = _scores(q, k_blocks[j], scale)
+        if bias is not None:
+            scores = scores + bias[..., columns]
+        seen = softmax.merge(seen, softmax.partial(scores, v_blocks[j], allowed))
     return softmax.finish(seen).to(q.dtype)
 
 
@@ -173,6 +197,9 @@ def fused_attention(
     k: Float[Tensor, "B Hkv Tk D"],
     v: Float[Tensor, "B Hkv Tk Dv"],
     mask: Mask | Bool[Tensor, "... #Tq _"] | None = None,
+    *,
+    bias: Float[Tensor, "... #Tq _"] | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "B H Tq Dv"]:
     """The output of :func:`attention` by PyTorch's fused kernel.
 
@@ -188,14 +215,16 @@ def fused_attention(
     """
     _check_sizes(q, k, v, grouped=True)
     Tq, Tk = q.shape[-2], k.shape[-2]
+    scale = None if scale is None else _finite(scale)
+    bias = None if bias is None else _fitting(bias, q, k).to(q.dtype)
     a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
     if not a_rule or not q.numel() or not Tk:
-        return _sdpa(q, k, v, _allowed(mask, q, k))
+        return _sdpa(q, k, v, _allowed(mask, q, k), bias=bias, scale=scale)
     ahead, behind = mask.bound.ahead, mask.bound.behind
     if mask.band and Tk <= behind and Tq - 1 <= ahead:
-        return _sdpa(q, k, v)
-    if mask.band and Tk <= behind and ahead == 0 and Tq == Tk:
-        return _sdpa(q, k, v, is_causal=True)  # top-left aligned
+        return _sdpa(q, k, v, bias=bias, scale=scale)
+    if mask.band and Tk <= behind and ahead == 0 and Tq == Tk and bias is None:
+        return _sdpa(q, k, v, scale=scale, is_causal=True)  # top-left aligned
     rows, keys = _pieces(mask, Tq, Tk, small=q.device.type == "cpu")
     q_slots, k_slots = default_slots(Tq, Tk, device=q.device)
     parts = zip(_parts(q, rows), _parts(k, keys), _parts(v, keys), strict=True)
@@ -204,7 +233,9 @@ def fused_attention(
         allowed = mask.at(q_slots[slice(*rows[i])], k_slots[slice(*keys[i])])
         if allowed.stride(-2) == 0:  # the same for all queries: one row of it
             allowed = allowed[..., :1, :]
-        outs.append(_sdpa(q_part, k_part, v_part, align_rows(allowed, 2)))
+        cells = align_rows(allowed, 2)
+        near = None if bias is None else bias[..., slice(*rows[i]), slice(*keys[i])]
+        outs.append(_sdpa(q_part, k_part, v_part, cells, bias=near, scale=scale))
     if len(outs) == 1:
         return outs[0]
     # Head after head of each token, as the kernel writes: merging copies nothing.
@@ -229,7 +260,14 @@ def _pieces(
 
 
 def _sdpa(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, is_causal=False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
 ) -> Tensor:
     """PyTorch's kernel, with the rule for empty rows."""
     grouped = q.shape[1] != k.shape[1]
@@ -239,8 +277,17 @@ def _sdpa(
             k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
         return q @ k.mT @ v  # zeros; the fused kernels do not agree on it
     sdpa = functools.partial(
-        F.scaled_dot_product_attention, q, k, v, is_causal=is_causal, enable_gqa=grouped
+        F.scaled_dot_product_attention,
+        *(q, k, v),
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=grouped,
     )
+    if bias is not None:  # to add −∞ is to block
+        seen = bias > -torch.inf if allowed is None else allowed & (bias > -torch.inf)
+        empty = ~seen.any(dim=-1, keepdim=True)
+        added = bias.masked_fill(~seen, -torch.inf).masked_fill(empty, 0.0)
+        return sdpa(attn_mask=added).masked_fill(empty, 0.0)
     if allowed is None:
         return sdpa()
     # Largest, then least: what any() and all() say of bools, but vectorised.
@@ -282,6 +329,16 @@ class _Parts(torch.autograd.Function):
         for (start, stop), grad in zip(ctx.ranges, grads, strict=True):
             total[..., start:stop, :] += grad
         return total, None
+
+
+def _for_each_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values for each head of queries, where several share one."""
+    grouped = q.ndim == k.ndim == 4 and k.shape[1] not in (1, q.shape[1])
+    _check_sizes(q, k, v, grouped=grouped)
+    if grouped:
+        group = q.shape[1] // k.shape[1]
+        k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
+    return k, v
 
 
 def _check_sizes(q: Tensor, k: Tensor, v: Tensor, *, grouped: bool = False) -> None:
@@ -336,6 +393,31 @@ def _allowed(mask: Mask | Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
             "heads (B, 1, Tq, Tk), mask[:, None]."
         )
     return allowed
+
+
+def _fitting(bias: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """``bias``, expanded to every query and key: (…, Tq, Tk)."""
+    shape = (*q.shape[:-1], k.shape[-2])
+    if not isinstance(bias, Tensor) or not bias.dtype.is_floating_point:
+        raise ValueError(
+            f"bias must be a floating-point tensor, added to scores {shape}; got "
+            f"{_describe(bias)}. What says who may be seen is a mask: mask=."
+        )
+    if bias.ndim < 2 or not softmax.broadcasts(bias, shape):
+        raise ValueError(
+            f"bias must have two axes, or as many as the scores {shape}, each of their "
+            f"size or 1; got {_describe(bias)}. One number for each head is "
+            "bias[None, :, None, None]."
+        )
+    return bias.expand(*bias.shape[:-2], *shape[-2:])
+
+
+def _finite(scale: float) -> float:
+    if isinstance(scale, bool) or not math.isfinite(scale):
+        raise ValueError(
+            f"scale must be a finite number; got {scale!r}. None means 1/√D."
+        )
+    return float(scale)
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:

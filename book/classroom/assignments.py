@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from book import ROOT
 from book.classroom import exercises as ex
 from book.notebooks import canonical, execute, to_text
+from book.packing import pack
 
 OUT = ROOT / "_build" / "assignments"
 PYTHON = ROOT / ".venv-instructor" / "bin" / "python"
@@ -37,7 +37,6 @@ c.Execute.timeout = {seconds}
 '''
 GITIGNORE = "gradebook.db*\nsubmitted/\nautograded/\nfeedback/\n"
 CELL_SECONDS = 60
-MOMENT = (2020, 1, 1, 0, 0, 0)  # in every zip, so that equal content is equal
 
 
 def write_student(folder: Path, paths: Iterable[Path], seed: int) -> None:
@@ -109,27 +108,18 @@ def release(course: Path) -> None:
         raise SystemExit(f"nbgrader did not release the course:\n{done.stdout}")
 
 
-def write_zip(folder: Path) -> Path:
-    """``folder.zip``, the same bytes for the same files."""
-    target = folder.with_suffix(".zip")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                name = f"mattn-{folder.name}/{path.relative_to(folder).as_posix()}"
-                archive.writestr(zipfile.ZipInfo(name, MOMENT), path.read_bytes())
-    return target
-
-
 def make(out: Path, paths: list[Path], seed: int, instructor: bool = True) -> None:
     """Everything, anew: what was there before is removed."""
     for name in ("student", "instructor", "course"):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / BUILT).unlink(missing_ok=True)
     write_student(out / "student", paths, seed)
-    write_zip(out / "student")
+    pack(out / "student", out / "student.zip", "mattn-student", hidden=True)
     if instructor:
         write_instructor(out / "instructor", paths, seed)
-        write_zip(out / "instructor")
+        pack(
+            out / "instructor", out / "instructor.zip", "mattn-instructor", hidden=True
+        )
     write_course(out / "course", paths, seed)
     (out / BUILT).write_text(f"seed {seed}\n", encoding="utf-8")
 

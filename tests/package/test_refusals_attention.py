@@ -377,6 +377,25 @@ for name, form in {
             lambda form=form, shape=shape: form(*[zeros(2, 2, 4, 3)] * 3, ones(*shape)),
             [*AXES[:2], f"got bool {shape}", *AXES[2:]],
         )
+    for what, given, said in [
+        (
+            "a bool as bias",
+            {"bias": ones(4, 4)},
+            ["be a floating", "got bool", "mask="],
+        ),
+        (
+            "a bias of three axes",
+            {"bias": zeros(2, 4, 4)},
+            ["two axes, or as many", "got"],
+        ),
+        ("a short bias", {"bias": zeros(4, 3)}, ["(2, 2, 4, 4)", "got float32 (4, 3)"]),
+        ("a scale of NaN", {"scale": float("nan")}, ["finite", "got nan", "1/√D"]),
+        ("a scale of ∞", {"scale": float("inf")}, ["finite", "got inf", "1/√D"]),
+    ]:
+        CASES[f"{what}, {name}"] = (
+            lambda form=form, given=given: form(*[zeros(2, 2, 4, 3)] * 3, **given),
+            said,
+        )
     CASES[f"no features, {name}"] = (
         lambda form=form: form(*[zeros(1, 1, 3, 0)] * 3),
         ["expected q (", "got (1, 1, 3, 0)", "same features"],

@@ -155,8 +155,8 @@ MUTANTS = (
         (
             (
                 "attention.py",
-                "softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k))",
-                "softmax.masked_softmax(_scores(q, k), _allowed(mask, q, k) "
+                "weights = softmax.masked_softmax(scores, allowed)",
+                "weights = softmax.masked_softmax(scores, allowed "
                 "| (torch.arange(q.shape[-3]) > 0)[:, None, None]"
                 ".expand(*q.shape[:-2], 1, 1))",
             ),
@@ -202,8 +202,8 @@ MUTANTS = (
         (
             (
                 "attention.py",
-                "q.to(precise) / math.sqrt(q.shape[-1]) @ k",
-                "q.to(precise) @ k",
+                "q / math.sqrt(q.shape[-1]) if scale is None",
+                "q if scale is None",
             ),
         ),
         test="tests/package/test_attention.py",
