@@ -10,7 +10,7 @@ import torch
 from beartype.claw import beartype_package
 from checker import TYPES
 from jaxtyping import install_import_hook
-from roots import ROOT
+from roots import HELPERS, ROOT
 
 
 class AsWritten(MetaPathFinder):
@@ -52,6 +52,10 @@ from package_only import (  # noqa: E402, F401
     pytest_report_header,
 )
 
+# What a helper asserts says as much as what a test asserts.
+pytest.register_assert_rewrite(
+    *({file.stem for file in HELPERS.glob("*.py")} - sys.modules.keys())
+)
 matplotlib.use("Agg")
 torch.set_num_threads(1)
 

@@ -66,7 +66,8 @@ BAD = {
 
 
 def calls() -> dict[str, Callable]:
-    names = vars(mattn.audit) | {"torch": torch, "F": lambda x: x.cumsum(1)}
+    names = {name: getattr(mattn.audit, name) for name in mattn.audit.__all__}
+    names |= {"torch": torch, "F": lambda x: x.cumsum(1)}
     return {
         name: functools.partial(eval, call, names) for name, (call, _) in BAD.items()
     }
