@@ -84,12 +84,12 @@ def blockwise_attention(
         raise ValueError(f"blockwise_attention: expected block >= 1; got {block!r}.")
     _check_sizes(q, k, v)
     # The mask is checked once, not block by block: of a rule, one row suffices.
-    a_rule = isinstance(mask, Mask)
-    _allowed(mask, q[..., :1, :] if a_rule else q, k)
+    rule = mask if isinstance(mask, Mask) else None
+    _allowed(mask, q if rule is None else q[..., :1, :], k)
     Tq, Tk = q.shape[-2], k.shape[-2]
     ranges = [(0, Tk)] * max(1, -(-Tq // block))
-    if skip and a_rule:
-        ranges = list(_ranges(mask.hull(Tq, Tk), block))
+    if skip and rule is not None:
+        ranges = list(_ranges(rule.hull(Tq, Tk), block))
     recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
     rows = []
     # Not slices: the gradient of each would be as large as the whole.
@@ -189,7 +189,7 @@ def fused_attention(
     _check_sizes(q, k, v, grouped=True)
     Tq, Tk = q.shape[-2], k.shape[-2]
     a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
-    if not a_rule or not q.numel() or not Tk:
+    if not isinstance(mask, Mask) or not a_rule or not q.numel() or not Tk:
         return _sdpa(q, k, v, _allowed(mask, q, k))
     ahead, behind = mask.bound.ahead, mask.bound.behind
     if mask.band and Tk <= behind and Tq - 1 <= ahead:
@@ -223,7 +223,7 @@ def _pieces(
         i * size: (min(lo, Tk - 1), max(hi, min(lo, Tk - 1) + 1))  # at least one key
         for i, (lo, hi) in enumerate(_ranges(mask.hull(Tq, Tk), size))
     }
-    groups = itertools.groupby(ranges, key=ranges.get)
+    groups = itertools.groupby(ranges, key=lambda start: ranges[start])
     firsts = {next(starts): keys for keys, starts in groups}
     return list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
 
