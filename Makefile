@@ -73,9 +73,11 @@ grade: $(READY) $(INSTRUCTOR) ## grade a folder of notebooks (SUBMISSIONS=dir)
 		$(GRADE_OPTIONS)
 
 # Chapters first, since they have the longest cells: what comes last is short.
-test: $(READY) ## everything a change must pass: style, book, tests, outputs
+test: $(READY) ## everything a change must pass: style, types, book, tests, outputs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m basedpyright
 	@$(MAKE) --no-print-directory $(BUILT)
 	@echo "What takes longer is left out here: make test-long."
 	$(PYTEST) --no-loadscope-reorder chapters tests --nbval \
@@ -111,7 +113,7 @@ tidy: $(READY) ## canonical form: notebooks (not executed) and code style
 	$(PY) -m ruff format
 
 clean: ## remove what was built (the set-up stays: delete .venv yourself)
-	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(READY): requirements.txt constraints.txt pyproject.toml book/setup.sh
 	@sh book/setup.sh "$(PYTHON)"

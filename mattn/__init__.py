@@ -22,7 +22,36 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what checkers of types, and editors, see
+    from mattn import audit as audit
+    from mattn import cache as cache
+    from mattn import checkpoint as checkpoint
+    from mattn import checks as checks
+    from mattn import config as config
+    from mattn import data as data
+    from mattn import embedding as embedding
+    from mattn import files as files
+    from mattn import filters as filters
+    from mattn import flash as flash
+    from mattn import generation as generation
+    from mattn import heads as heads
+    from mattn import inputs as inputs
+    from mattn import losses as losses
+    from mattn import masks as masks
+    from mattn import metrics as metrics
+    from mattn import models as models
+    from mattn import optimizers as optimizers
+    from mattn import optional as optional
+    from mattn import playground as playground
+    from mattn import plotting as plotting
+    from mattn import pretrained as pretrained
+    from mattn import reach as reach
+    from mattn import reader as reader
+    from mattn import repro as repro
+    from mattn import rotary as rotary
+    from mattn import slots as slots
+    from mattn import softmax as softmax
+    from mattn import training as training
     from mattn.attention import attention, blockwise_attention, fused_attention
     from mattn.cache import KVCache
     from mattn.config import Config
@@ -72,15 +101,17 @@ __version__ = "0.1.0"
 _HOMES = ("masks", "softmax", "cache", "attention", "heads", "config", "models")
 
 
-def __getattr__(name: str) -> Any:
-    """One of the names, or a module, on first use."""
-    if name in __all__:
-        home = next(m for m in map(_module, _HOMES) if name in m.__all__)
-        value = globals()[name] = getattr(home, name)
-        return value
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
-        return _module(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a checker it would say that there is every name
+
+    def __getattr__(name: str) -> Any:
+        """One of the names, or a module, on first use."""
+        if name in __all__:
+            home = next(m for m in map(_module, _HOMES) if name in m.__all__)
+            value = globals()[name] = getattr(home, name)
+            return value
+        if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+            return _module(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _module(name: str) -> ModuleType:

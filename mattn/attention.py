@@ -99,14 +99,14 @@ def blockwise_attention(
         raise ValueError(f"blockwise_attention: expected block >= 1; got {block!r}.")
     k, v = _for_each_head(q, k, v)
     # The mask is checked once, not block by block: of a rule, one row suffices.
-    a_rule = isinstance(mask, Mask)
-    _allowed(mask, q[..., :1, :] if a_rule else q, k)
+    rule = mask if isinstance(mask, Mask) else None
+    _allowed(mask, q if rule is None else q[..., :1, :], k)
     Tq, Tk = q.shape[-2], k.shape[-2]
     if bias is not None:
         bias = _fitting(bias, q, k)
     ranges = [(0, Tk)] * max(1, -(-Tq // block))
-    if skip and a_rule:
-        ranges = list(_ranges(mask.hull(Tq, Tk), block))
+    if skip and rule is not None:
+        ranges = list(_ranges(rule.hull(Tq, Tk), block))
     learned = [t for t in (q, k, v, bias) if t is not None and t.requires_grad]
     recompute = torch.is_grad_enabled() and bool(learned)
     rows = []
@@ -218,7 +218,7 @@ def fused_attention(
     scale = None if scale is None else _finite(scale)
     bias = None if bias is None else _fitting(bias, q, k).to(q.dtype)
     a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
-    if not a_rule or not q.numel() or not Tk:
+    if not isinstance(mask, Mask) or not a_rule or not q.numel() or not Tk:
         return _sdpa(q, k, v, _allowed(mask, q, k), bias=bias, scale=scale)
     ahead, behind = mask.bound.ahead, mask.bound.behind
     if mask.band and Tk <= behind and Tq - 1 <= ahead:
@@ -254,7 +254,7 @@ def _pieces(
         i * size: (min(lo, Tk - 1), max(hi, min(lo, Tk - 1) + 1))  # at least one key
         for i, (lo, hi) in enumerate(_ranges(mask.hull(Tq, Tk), size))
     }
-    groups = itertools.groupby(ranges, key=ranges.get)
+    groups = itertools.groupby(ranges, key=lambda start: ranges[start])
     firsts = {next(starts): keys for keys, starts in groups}
     return list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
 

@@ -47,6 +47,12 @@ class KVCache(Part):
     tensor([8, 7])
     """
 
+    wraps: bool
+    """Whether tokens are written over that no later query can see."""
+    # These are there as soon as _k is.
+    _v: Tensor
+    _slots: Tensor
+
     def __init__(self, capacity: int | None = None, *, reach: Reach = EVERYTHING):
         whole = capacity is None or (hasattr(capacity, "__index__") and capacity >= 1)
         if not whole or (capacity is None and reach.size == math.inf):
@@ -57,11 +63,12 @@ class KVCache(Part):
             )
         super().__init__()
         self.capacity = capacity
-        self.wraps = capacity is None or reach.size <= capacity
-        """Whether tokens are written over that no later query can see."""
-        self._sinks, self._behind = 0, capacity
-        if self.wraps:
+        if capacity is None or reach.size <= capacity:
+            self.wraps = True
             self._sinks, self._behind = reach.sinks, int(max(reach.behind, 0))
+        else:
+            self.wraps = False
+            self._sinks, self._behind = 0, capacity
         self._k: Tensor | None = None
         self._chosen = False  # whether keep() has left slots out
 
@@ -99,8 +106,8 @@ class KVCache(Part):
         seen = (k, v, slots)
         if old is not None:
             held = old[2].expand(*slots.shape[:-1], -1)
-            pairs = zip((*old[:2], held), seen, (2, 2, -1), strict=True)
-            seen = tuple(torch.cat([a, b], dim=dim) for a, b, dim in pairs)
+            keys, values = (torch.cat(pair, 2) for pair in ((old[0], k), (old[1], v)))
+            seen = (keys, values, torch.cat([held, slots], -1))
         self._write(k.detach(), v.detach(), slots, at)
         if not self.wraps or n == 1:
             seen = self.contents()
@@ -114,9 +121,9 @@ class KVCache(Part):
         Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"], Int[Tensor, "*rows S"]
     ]:
         """Keys, values and slots held now; slot −1 where a row holds no token."""
-        self._check_used()
+        keys = self._used()
         n = min(self.length, self.n_held)
-        return self._k[:, :, :n], self._v[:, :, :n], self._slots[..., :n]
+        return keys[:, :, :n], self._v[:, :, :n], self._slots[..., :n]
 
     def reorder(self, rows: Int[Tensor, " N"]) -> None:
         """Make row ``i`` of the batch a copy of what row ``rows[i]`` was.
@@ -124,9 +131,9 @@ class KVCache(Part):
         Beam search calls it whenever hypotheses change places; ``rows`` may
         be longer or shorter than the batch.
         """
-        self._check_used()
-        check_rows(rows, len(self._k))
-        self._k, self._v = self._k[rows], self._v[rows]
+        keys = self._used()
+        check_rows(rows, len(keys))
+        self._k, self._v = keys[rows], self._v[rows]
         if self._last is not None:
             self._slots, self._last = self._slots[rows], self._last[rows]
         self._before = None
@@ -168,14 +175,14 @@ class KVCache(Part):
         """Forget all but these slots, ``(N,)`` or ``(B, N)``: no query sees the
         others any more.
         """
-        self._check_used()
-        if not is_integer(slots) or slots.shape[:-1] not in ((), (len(self._k),)):
+        B = len(self._used())
+        if not is_integer(slots) or slots.shape[:-1] not in ((), (B,)):
             raise ValueError(
-                f"keep: expected integer slots (N,) or ({len(self._k)}, N); got "
+                f"keep: expected integer slots (N,) or ({B}, N); got "
                 f"{slots.dtype} {tuple(slots.shape)}."
             )
         if slots.ndim == 2:
-            self._tell_rows_apart(len(self._k))
+            self._tell_rows_apart(B)
         same = self._slots[..., :, None] == slots[..., None, :]  # (…, S, N)
         held = same.any(dim=-2)
         if not held.all():
@@ -197,11 +204,13 @@ class KVCache(Part):
         return twin
 
     def undo(self) -> None:
-        self._last, self._n_read, self._slots, at, old = self._before
-        if self._slots is None:
+        self._last, self._n_read, slots, at, old = self._before
+        if slots is None:
             self._k = None
-        elif old is not None:
-            self._k[at], self._v[at] = old
+            return
+        self._slots = slots
+        if old is not None:
+            self._used()[at], self._v[at] = old
 
     def _check(self, k: Tensor, v: Tensor, slots: Tensor | None) -> None:
         """All that is needed of new tokens, but for the order of their slots."""
@@ -232,11 +241,13 @@ class KVCache(Part):
                     f"{kind[2]}. A cache serves one layer as it is: make a new one."
                 )
 
-    def _check_used(self) -> None:
+    def _used(self) -> Tensor:
+        """The keys, if any were read."""
         if self._k is None:
             raise ValueError(
                 "KVCache: expected tokens; got none yet. Call extend first."
             )
+        return self._k
 
     def _tell_rows_apart(self, B: int) -> None:
         if self._last is None:
@@ -295,7 +306,7 @@ class KVCache(Part):
     def _write(self, k: Tensor, v: Tensor, slots: Tensor, places: tuple) -> None:
         B, H, _, D = k.shape
         at, which = places
-        before = self._last, self._n_read, None
+        before: tuple = self._last, self._n_read, None
         if self._k is None:
             # Zeros: a hidden value counts 0 times, and 0 · NaN would be NaN.
             self._k = k.new_zeros(B, H, self.n_held, D)
@@ -328,7 +339,7 @@ class Cache:
         self,
         own: Sequence[KVCache],
         cross: Sequence[KVCache] = (),
-        recent: Any = None,
+        recent: Part | None = None,
     ):
         self.own, self.cross, self.recent = list(own), list(cross), recent
 
@@ -389,7 +400,7 @@ class _Kept(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, *grads):
         raise ValueError(
             "KVCache: expected no backward pass, as keys and values are kept without "
             "their graph; got one. Train without a cache, and decode under "

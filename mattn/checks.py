@@ -89,8 +89,9 @@ def influence(
             [ True,  True, False],
             [ True,  True,  True]])
     """
-    tokens = not x.dtype.is_floating_point
-    if tokens and (n_symbols is None or n_symbols < 2):
+    # None: features, which have no vocabulary.
+    size = None if x.dtype.is_floating_point else n_symbols or 0
+    if size is not None and size < 2:
         raise ValueError(
             f"influence: expected n_symbols >= 2 for integer tokens; got {n_symbols}. "
             "It is the size of the vocabulary."
@@ -100,7 +101,7 @@ def influence(
             f"influence: expected n_tries >= 1; got {n_tries}. Without a try nothing "
             "is known."
         )
-    if not tokens and not x.isfinite().all():
+    if size is None and not x.isfinite().all():
         raise ValueError(
             "influence: expected finite features; got NaN or ∞, which noise does not "
             "change. Give other input."
@@ -119,11 +120,11 @@ def influence(
         for j in range(len(x)):
             for _ in range(n_tries):
                 changed = x.clone()
-                if tokens:
+                if size is not None:
                     step = torch.randint(
-                        1, n_symbols, (), generator=generator, device=x.device
+                        1, size, (), generator=generator, device=x.device
                     )
-                    changed[j] = (x[j] + step) % n_symbols
+                    changed[j] = (x[j] + step) % size
                 else:
                     noise = torch.randn(
                         x[j].shape, generator=generator, dtype=x.dtype, device=x.device

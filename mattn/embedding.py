@@ -85,13 +85,14 @@ class RecentTokens(Part):
             )
         else:
             kept = self._kept[0], self._kept[1].expand(*slots.shape[:-1], -1)
-        pairs = zip(kept, (tokens.long(), slots), strict=True)
-        held = tuple(torch.cat(pair, dim=-1) for pair in pairs)
+        held = torch.cat([kept[0], tokens.long()], dim=-1)
+        at = torch.cat([kept[1], slots], dim=-1)
         if self._guards:
             self._before = self._last, self._n_read, self._kept
-        self._kept = tuple(t[..., -self.room :] for t in held)
+        self._kept = held[..., -self.room :], at[..., -self.room :]
         self._advance(slots)
-        return tuple(t[..., t.shape[-1] - n - T :] for t in held)
+        first = held.shape[-1] - n - T
+        return held[..., first:], at[..., first:]
 
     def reorder(self, rows: Int[Tensor, " N"]) -> None:
         """Make row ``i`` of the batch a copy of what row ``rows[i]`` was."""
@@ -102,7 +103,9 @@ class RecentTokens(Part):
         tokens, slots = self._kept
         check_rows(rows, len(tokens))
         if slots.ndim == 2:
-            slots, self._last = slots[rows], self._last[rows]
+            slots = slots[rows]
+        if self._last is not None:  # None: rows of their own slots, none of them read
+            self._last = self._last[rows]
         self._kept, self._before = (tokens[rows], slots), None
 
     def crop(self, n: int | Int[Tensor, " B"]) -> None:
@@ -165,9 +168,10 @@ class NGrams(nn.Module):
             )
         self.base = n_symbols + 1  # one digit more: no token
         sizes = [min(n_rows, self.base**m) for m in range(2, n + 1)]
-        self.tables = nn.ModuleList(nn.Embedding(size, d_model) for size in sizes)
-        for table in self.tables:
+        tables = [nn.Embedding(size, d_model) for size in sizes]
+        for table in tables:
             nn.init.zeros_(table.weight)
+        self.tables, self._sizes = nn.ModuleList(tables), sizes
 
     def forward(
         self,
@@ -188,16 +192,17 @@ class NGrams(nn.Module):
         here = at[..., n:]
         visible = torch.ones_like(here, dtype=torch.bool)
         code = tokens[:, n:] + 1
-        out: Tensor | float = 0.0
-        for back, table in enumerate(self.tables, start=1):
-            exact = self._is_exact(back + 1, table.num_embeddings)
+        out = here.new_zeros(())
+        tables = zip(self.tables, self._sizes, strict=True)
+        for back, (table, size) in enumerate(tables, start=1):
+            exact = self._is_exact(back + 1, size)
             earlier = slice(n - back, n - back + T)
             visible = visible & rule.pairs(here, at[..., earlier])
             # 32 bits of the code count. By an odd factor no symbol is pushed out
             # of them; by an even one the newest, which comes first, would be.
             factor = self.base if exact else self.base | 1
             code = code * factor + (tokens[:, earlier] + 1) * visible
-            out = out + table(self._row(code, back + 1, table.num_embeddings))
+            out = out + table(self._row(code, back + 1, size))
         return out
 
     def new_cache(self, room: int | None = None) -> RecentTokens:

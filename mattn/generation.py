@@ -107,7 +107,7 @@ def generate(
             if all(done):
                 break
     except BaseException:
-        if before is not None:
+        if generator is not None and before is not None:
             generator.set_state(before)
         raise
     return out
@@ -142,7 +142,7 @@ class _Run:
         self.n_tokens = whole_number(n_tokens, "n_tokens", least=0)
         if callable(filters) or not isinstance(filters, Iterable):
             filters = [filters]
-        self.filters = list(filters)
+        self.filters: list[Filter] = list(filters)
         for each in self.filters:
             _expect(
                 callable(each),

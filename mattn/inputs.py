@@ -111,10 +111,13 @@ def token_tensor(
         out = None
     if out is not None and not out.numel():
         out = out.long()  # an empty list holds no floats
-    is_integer = out is not None and not (
-        out.is_floating_point() or out.is_complex() or out.dtype == torch.bool
-    )
-    if not is_integer or out.ndim != n_axes:
+    if (
+        out is None
+        or out.ndim != n_axes
+        or out.is_floating_point()
+        or out.is_complex()
+        or out.dtype == torch.bool
+    ):
         raise ValueError(
             f"{what}: expected tokens of an integer dtype and {n_axes} axes; got "
             f"{_shown(tokens)}. Encode text first; one sequence as a batch: row[None]."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +107,7 @@ class NGram:
     Source: Witten and Bell 1991, doi:10.1109/18.87000.
     """
 
-    def __init__(self, rows: ArrayLike | Tensor, n: int, n_symbols: int):
+    def __init__(self, rows: Iterable[ArrayLike | Tensor], n: int, n_symbols: int):
         self.n = n = whole_number(n, "NGram: n", least=1)
         self.n_symbols = whole_number(n_symbols, "NGram: n_symbols", least=1)
         self._counts: list[dict[tuple, dict[int, int]]] = [{} for _ in range(n)]
@@ -125,7 +125,9 @@ class NGram:
         row = self._tokens(row)
         return [math.log(self._p(row, t)) for t in range(len(row))]
 
-    def mean_loss(self, rows: ArrayLike | Tensor, *, skip: int = 0) -> Estimate:
+    def mean_loss(
+        self, rows: Iterable[ArrayLike | Tensor], *, skip: int = 0
+    ) -> Estimate:
         """Nats per token over all ``rows``, the first ``skip`` of each not scored."""
         skip = whole_number(skip, "NGram.mean_loss: skip", least=0)
         scored = [self.log_probs(row)[skip:] for row in rows]
@@ -207,7 +209,7 @@ def translation_scores(
     of_bleu = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in alone])
     of_chrf = np.array([_chrf_counts(h, r) for h, r in pairs])  # (N, 6, 3)
     drawn = _resamples(len(pairs), n_resamples)
-    resampled = {
+    resampled: dict[str, ArrayLike] = {
         "BLEU": [
             bleu.compute_bleu(
                 row[:4], row[4:8], *row[8:], smooth_method=bleu.smooth_method
@@ -239,9 +241,10 @@ def _resamples(n: int, n_resamples: int) -> np.ndarray:
 
 def _middle(scores: ArrayLike) -> tuple[float, float]:
     """Mean of the scores ± half the width of the middle 95 %, within 0 … 100."""
-    scores, outside = np.sort(scores), len(scores) // 40  # 2.5 % on either side
-    half = (scores[-1 - outside] - scores[outside]) / 2
-    low, high = np.clip(scores.mean() + np.array([-half, half]), 0, 100)
+    ranked = np.sort(scores)
+    outside = len(ranked) // 40  # 2.5 % on either side
+    half = (ranked[-1 - outside] - ranked[outside]) / 2
+    low, high = np.clip(ranked.mean() + np.array([-half, half]), 0, 100)
     return float(low), float(high)
 
 

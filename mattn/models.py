@@ -90,7 +90,7 @@ class Block(nn.Module):
         read, (own, other) = self.attention_norm(x), cache
         out = self.attention(read, mask, cache=own, positions=positions, slots=slots)
         x = x + self.dropout(out)
-        if self.cross is not None:
+        if self.cross is not None and self.cross_norm is not None:
             read = self.cross_norm(x)
             out = self.cross(read, context_mask, context=context, cache=other)
             x = x + self.dropout(out)
@@ -159,13 +159,14 @@ class Stack(nn.Module):
         check_features("embeddings", x, self.config.d_model)
         rules = self.rules(mask)
         n = len(self.blocks)
-        own, other = [None] * n, [None] * n
+        own: Sequence[KVCache | None] = [None] * n
+        other: Sequence[KVCache | None] = [None] * n
         if cache is not None:
             self._check_cache(cache)
             own, other = cache.own, cache.cross or other
             looking_ahead = {rule for rule in rules if rule.bound.ahead > 0}
             if looking_ahead:
-                arrivals = own[0].arrivals(x.shape[1], slots)
+                arrivals = cache.own[0].arrivals(x.shape[1], slots)
                 _check_nothing_waits(looking_ahead, arrivals)
         x = self.dropout(x)
         with AllOrNothing([*own, *other]):
@@ -287,7 +288,8 @@ class Decoder(Stack):
         )
         own = [KVCache(capacity, reach=reach) for reach in reaches]
         room = None if any(part.wraps for part in own) else capacity
-        return Cache(own, recent=self.n_grams and self.n_grams.new_cache(room))
+        recent = None if self.n_grams is None else self.n_grams.new_cache(room)
+        return Cache(own, recent=recent)
 
 
 class EncoderDecoder(nn.Module):

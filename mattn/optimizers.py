@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+
+# Loops over many tensors, as torch's own optimisers have them: not public yet.
+from torch import (
+    Tensor,
+    _foreach_add_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_lerp_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from mattn.inputs import whole_number
 
@@ -83,9 +90,23 @@ class Muon(torch.optim.Optimizer):
                         "gains, biases and embeddings to AdamW."
                     )
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Nesterov momentum, orthogonalised, times the rate."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Nesterov momentum, orthogonalised, times the rate.
+
+        ``closure`` computes loss and gradients anew, as in all of torch's optimisers;
+        its loss is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             alike: dict[tuple, list[Tensor]] = {}
             for p in group["params"]:
@@ -97,10 +118,11 @@ class Muon(torch.optim.Optimizer):
                     if "momentum" not in self.state[p]:
                         self.state[p]["momentum"] = torch.zeros_like(p)
                 momenta = [self.state[p]["momentum"] for p in matrices]
-                gradients = [p.grad for p in matrices]
-                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+                gradients = [p.grad for p in matrices if p.grad is not None]
+                _foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 gradient, momentum = torch.stack(gradients), torch.stack(momenta)
                 update = orthogonalised(gradient.lerp(momentum, group["momentum"]))
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, list(update.unbind()), alpha=-rate)
+                _foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                _foreach_add_(matrices, list(update.unbind()), alpha=-rate)
+        return loss

@@ -108,16 +108,14 @@ def playground(
 def _rows(given: dict, T: int) -> dict[str, Tensor]:
     """The caller's q, k and v, rounded so that stored outputs compare."""
     rows = {
-        name: t if t is None else torch.as_tensor(t).detach().cpu().double()
+        name: torch.as_tensor(t).detach().cpu().double()
         for name, t in given.items()
+        if t is not None
     }
-    if not all(
-        t is not None and t.ndim == 2 and len(t) == T and t.numel()
-        for t in rows.values()
-    ):
-        got = ", ".join(
-            f"{name} {t if t is None else tuple(t.shape)}" for name, t in rows.items()
-        )
+    fit = all(t.ndim == 2 and len(t) == T and t.numel() for t in rows.values())
+    if not fit or len(rows) < len(given):
+        shapes = {name: tuple(t.shape) for name, t in rows.items()}
+        got = ", ".join(f"{name} {shapes.get(name)}" for name in given)
         raise ValueError(
             f"playground: expected q, k and v, all three of shape ({T}, features), one "
             f"row a token; got {got}. Pick a batch row and a head first: q[0, 0]."

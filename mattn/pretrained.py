@@ -125,8 +125,13 @@ def read_config(fields: dict) -> Config:
         _required(fields, "num_key_value_heads", "sliding_window")
     if kind == "qwen3":
         _required(fields, "num_key_value_heads", "head_dim")
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers")
-    sizes += ("num_attention_heads", "intermediate_size")
+    sizes = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+    )
     _required(fields, *sizes)
     for name in sizes:
         whole_number(fields[name], f"config.json: {name}", least=1)
@@ -223,7 +228,8 @@ def read_mask(fields: dict) -> Mask | tuple[Mask, ...]:
     known = ("full_attention",) + ("sliding_attention",) * (window is not None)
     for kind in kinds:
         _supported("layer_types", kind, known)
-    sliding = None if window is None else causal & masks.window(window)
+    # Without a window no layer is a sliding one.
+    sliding = causal if window is None else causal & masks.window(window)
     rules = tuple(causal if kind == "full_attention" else sliding for kind in kinds)
     return rules[0] if len(set(rules)) == 1 else rules
 
@@ -246,12 +252,14 @@ def _rope(fields: dict) -> tuple[float, RopeScaling | None]:
         return theta, RopeScaling("linear", rope["factor"])
     _required(rope, "low_freq_factor", "high_freq_factor")
     longest = fields.get("max_position_embeddings")
+    trained = rope.get("original_max_position_embeddings", longest)
+    what = f"config.json: {name}.original_max_position_embeddings"
     return theta, RopeScaling(
         "llama3",
         rope["factor"],
         low=rope["low_freq_factor"],
         high=rope["high_freq_factor"],
-        original_context=rope.get("original_max_position_embeddings", longest),
+        original_context=whole_number(trained, what, least=1),
     )
 
 
@@ -287,14 +295,15 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
                 f"load_pretrained: expected a weight_map, tensor → file, in {index}; "
                 f"got {json.dumps(shards)}."
             )
-        names_in = {}
+        names_of: dict[str, list[str]] = {}
         for name, file in shards.items():
             if not isinstance(file, str) or Path(file).name != file:
                 raise ValueError(
                     f"load_pretrained: expected names of files in {folder}; got "
                     f"{json.dumps(file)} for {name} in {index.name}."
                 )
-            names_in.setdefault(file, []).append(name)
+            names_of.setdefault(file, []).append(name)
+        names_in = dict(names_of)
     tensors: dict[str, Tensor] = {}
     for file, names in names_in.items():
         tensors |= stored_tensors(

@@ -45,5 +45,6 @@ class Reach(NamedTuple):
         return Reach(behind, ahead, sinks)
 
     def __or__(self, other: Reach) -> Reach:
-        behind, ahead, sinks = map(max, self, other)
+        behind, ahead = max(self.behind, other.behind), max(self.ahead, other.ahead)
+        sinks = max(self.sinks, other.sinks)
         return Reach(behind, ahead, sinks if behind < inf else 0)

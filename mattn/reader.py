@@ -80,9 +80,9 @@ class Reader:
         start = int(self._first.min())
         window, pads = self._tokens[:, start:], self._first - start
         given: dict[str, Any] = {}
+        columns = torch.arange(self._n_read, window.shape[1])
         # Where nothing is padded and nothing was let go, the model counts by itself.
         if pads.any() or start:
-            columns = torch.arange(self._n_read, window.shape[1])
             read = columns >= pads[:, None]
             slots = columns + start - self._pads[:, None]
             given["slots"] = torch.where(read, slots, -1).to(window.device)

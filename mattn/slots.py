@@ -27,7 +27,7 @@ class Part:
     def __init__(self):
         self._last: Tensor | None = None  # last slot of each row; None: all alike
         self._n_read = 0  # where all rows are alike, the slot that comes next
-        self._before: tuple | None = None  # what undo brings back
+        self._before: Any = None  # what undo brings back: None, or a tuple
         self._guards = 0  # blocks of code that may want to undo
 
     @property
@@ -48,17 +48,34 @@ class Part:
         """For each row, how many slots were read, and will have been after ``n``
         tokens more.
         """
-        if self._last is None and slots is None:
-            return {(self._n_read, self._n_read + n)}
+        if slots is None:
+            if self._last is None:
+                return {(self._n_read, self._n_read + n)}
+            slots = self.following(n, self._last.device)
         if n == 0:
             return set()
-        slots = self.following(n, self._last.device) if slots is None else slots
         ends = slots.amax(dim=-1)
         pairs = torch.stack([self._latest(ends).expand_as(ends), ends], dim=-1) + 1
         return {(a, b) for a, b in pairs.reshape(-1, 2).tolist()}
 
     def undo(self) -> None:
         """Be as before the last tokens were read."""
+        raise NotImplementedError
+
+    def crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Forget the slots from ``n`` on, or from ``n[b]`` on in row ``b``."""
+        raise NotImplementedError
+
+    def check_crop(self, n: int | Int[Tensor, " B"]) -> None:
+        """Raise what :meth:`crop` would raise."""
+        raise NotImplementedError
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> None:
+        """Make row ``i`` of the batch a copy of what row ``rows[i]`` was."""
+        raise NotImplementedError
+
+    def copy(self) -> Part:
+        """A part that goes its own way from here."""
         raise NotImplementedError
 
     def _place(self, slots: Tensor | None, B: int, T: int, device) -> Tensor:

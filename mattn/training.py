@@ -123,7 +123,7 @@ def optimizers(
     found: list[torch.optim.Optimizer] = []
     if adamw:
         found.append(torch.optim.AdamW(adamw, lr=lr, betas=recipe.betas, fused=True))
-    if groups["muon"]:
+    if groups["muon"] and recipe.muon_lr is not None:
         found.append(Muon(groups["muon"], recipe.muon_lr, weight_decay=decay))
     for optimizer in found:
         for group in optimizer.param_groups:

@@ -67,6 +67,8 @@ class Exercise:
     def name(self) -> str:
         """The grade_id of the cell that the student fills."""
         cell = self.solution or self.explain
+        if cell is None:
+            raise SourceError(f"exercise {self.number} has no cell to fill")
         return cell.metadata.nbgrader.grade_id
 
     @property

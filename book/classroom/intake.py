@@ -70,6 +70,15 @@ class Submission:
     missing: set[str] = field(default_factory=set)
     page: str = ""
 
+    def runnable(self) -> tuple[Assignment, NotebookNode]:
+        """What is graded; ``ValueError`` where there is nothing that could be."""
+        if self.assignment is None or self.notebook is None:
+            raise ValueError(
+                f"expected a submission that can be run; got {self.path.name}: "
+                f"{self.refused or 'not looked at'}."
+            )
+        return self.assignment, self.notebook
+
     @property
     def modified(self) -> str:
         moment = datetime.fromtimestamp(self.path.lstat().st_mtime, UTC)
@@ -173,7 +182,7 @@ def clean(found: dict[str, Any], assignment: Assignment) -> tuple[NotebookNode, 
             source = "".join(source)
         if kind not in ("code", "markdown", "raw") or not isinstance(source, str):
             raise Refused("a cell that is none: neither code nor text")
-        original = given.get(grade_id(cell))
+        original = given.get(grade_id(cell) or "")
         kind = original.cell_type if original else kind
         new = new_code_cell if kind == "code" else new_markdown_cell
         if kind == "raw":
@@ -192,7 +201,7 @@ def look_at(path: Path, folder: Path, known: dict[str, Assignment]) -> Submissio
         refused = str(why)
     name = which(path, found, known)
     student, canvas_id = who(path, folder, name)
-    one = Submission(path, student, canvas_id, known.get(name), refused=refused)
+    one = Submission(path, student, canvas_id, known.get(name or ""), refused=refused)
     if refused or found is None:
         return one
     if one.assignment is None:

@@ -97,7 +97,7 @@ def score(
         given = marks.get((one.student, name), marks.get((one.student, exercise.name)))
         if name in one.missing:
             notes.append(f"cell {name!r} was deleted")
-        elif not text or text == one.assignment.cells[name].source.strip():
+        elif not text or text == exercise.explain.source.strip():
             notes.append("no answer")
         elif given is None:
             notes.append("to be marked by hand")

@@ -28,7 +28,7 @@ MAX_FILE = 256 * MEGABYTE  # that a submission may write
 STUDENT = "submission"  # what nbgrader is told: names stay out of paths
 
 # From the strongest on: cut off from the network in each of them.
-ISOLATIONS = (
+ISOLATIONS: tuple[str, ...] = (
     "unshare --user --map-root-user --net --pid --fork --kill-child=KILL --mount-proc",
     "unshare --user --map-root-user --net",
     "unshare --net",
@@ -68,9 +68,10 @@ def isolation() -> list[str] | None:
 
 def lay_out(folder: Path, one: Submission, course: Path, job: dict[str, Any]) -> None:
     """A course of one student, with a kernel that has the book's packages."""
-    name = one.assignment.name
+    assignment, notebook = one.runnable()
+    name = assignment.name
     submitted = folder / "submitted" / STUDENT / name / f"{name}.ipynb"
-    ex.write_if_new(submitted, to_text(one.notebook))
+    ex.write_if_new(submitted, to_text(notebook))
     shutil.copyfile(course / "gradebook.db", folder / "gradebook.db")
     # The kernel is that of .venv; nbgrader's own environment has no torch.
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -111,7 +112,8 @@ def watched(process: subprocess.Popen, limits: Limits) -> str:
     anything; that nobody waits for ever, ten times the limit ends it anyway.
     """
     began = looked = time.monotonic()
-    spent, used, seen = 0.0, 0.0, {}
+    spent, used = 0.0, 0.0
+    seen: dict[int, str] = {}
     try:
         while process.poll() is None:
             members = family(process.pid)
@@ -171,10 +173,10 @@ def run(
     one: Submission, course: Path, limits: Limits, isolated: list[str] | None, out: Path
 ) -> None:
     """Grade one submission; whatever happens, it has points or a reason."""
-    cells = one.assignment.cells
-    graded = [name for name in cells if ex.is_(cells[name], "grade")]
+    assignment, _ = one.runnable()
+    graded = [name for name, cell in assignment.cells.items() if ex.is_(cell, "grade")]
     job = {
-        "assignment": one.assignment.name,
+        "assignment": assignment.name,
         "student": STUDENT,
         "graded": graded,
         "cell_seconds": limits.cell_seconds,
@@ -205,7 +207,7 @@ def run(
             one.refused = f"not graded: exit status {process.returncode}"
         if one.refused:
             return
-        assignment = one.assignment.name
-        page = folder / FEEDBACK / STUDENT / assignment / f"{assignment}.html"
+        name = assignment.name
+        page = folder / FEEDBACK / STUDENT / name / f"{name}.html"
         if page.is_file() and not page.is_symlink():
             shutil.copyfile(page, out / one.page)

@@ -18,7 +18,7 @@ import socket
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 IFF_UP, SIOCGIFFLAGS, SIOCSIFFLAGS = 0x1, 0x8913, 0x8914
 
@@ -105,8 +105,8 @@ def interface() -> Any:
     warnings.simplefilter("ignore")
     # nbgrader calls alembic by its bare name.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    import nbgrader.api
-    from nbgrader.apps import NbGraderAPI
+    import nbgrader.api  # pyright: ignore[reportMissingImports]
+    from nbgrader.apps import NbGraderAPI  # pyright: ignore[reportMissingImports]
     from traitlets.config import Config
 
     # It starts a process for this each time that it opens the gradebook.
@@ -136,7 +136,13 @@ def without_stderr(notebook: Any) -> None:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
 
 
-class OwnTime:
+if TYPE_CHECKING:
+    from nbclient import NotebookClient as Client
+else:
+    Client = object
+
+
+class OwnTime(Client):
     """Ends a cell by what is ``charged``, not by a clock on the wall.
 
     For a client of nbclient, which asks each time that the limit has passed on the
@@ -144,7 +150,8 @@ class OwnTime:
     """
 
     def cpu(self) -> float:
-        members = family(self.km.provisioner.pid)
+        manager: Any = self.km  # of a kernel on this machine: it has a pid
+        members = family(manager.provisioner.pid)
         return sum(member.cpu for member in members.values())
 
     def on_cell_execute(self, **_: Any) -> None:
@@ -160,7 +167,10 @@ class OwnTime:
 
 def points_of(job: dict[str, Any]) -> dict[str, float]:
     """What the gradebook holds for each graded cell."""
-    from nbgrader.api import Gradebook, MissingEntry
+    from nbgrader.api import (  # pyright: ignore[reportMissingImports]
+        Gradebook,
+        MissingEntry,
+    )
 
     points: dict[str, float] = {}
     with Gradebook(f"sqlite:///{Path.cwd() / 'gradebook.db'}") as book:
@@ -175,8 +185,13 @@ def points_of(job: dict[str, Any]) -> dict[str, float]:
 
 def grade(job: dict[str, Any]) -> dict[str, Any]:
     """Points and errors, cell by cell."""
-    from nbgrader.converters import Autograde
-    from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+    from nbgrader.converters import (  # pyright: ignore[reportMissingImports]
+        Autograde,
+    )
+    from nbgrader.preprocessors import (  # pyright: ignore[reportMissingImports]
+        Execute,
+        NbGraderPreprocessor,
+    )
 
     class Patient(OwnTime, Execute):
         pass

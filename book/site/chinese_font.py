@@ -43,7 +43,7 @@ def write(source: Path, out: Path = FONT) -> None:
 
     font = TTFont(source, recalcTimestamp=False)
     wanted = characters()
-    if missing := wanted - set(map(chr, font.getBestCmap())):
+    if missing := wanted - set(map(chr, font.getBestCmap() or ())):
         raise SystemExit(f"{source} lacks {''.join(sorted(missing))}")
     options = Options(hinting=False, layout_features=[], notdef_outline=True)
     subsetter = Subsetter(options)

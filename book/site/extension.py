@@ -74,7 +74,7 @@ def describe(
         or first_paragraph(doctree)
         or GENERATED.get(page, app.config.html_title)
     )
-    text = shortened(text)
+    text = shortened(text or "")
     content = html.escape(text, quote=True)
     tag = f'<meta name="description" content="{content}" />'
     context["metatags"] = context.get("metatags", "") + tag
@@ -96,14 +96,14 @@ def set_edition(app: Sphinx, config: Config) -> None:
     """Where the book's repository is; the theme is not told: it knows few hosts."""
     stated = config.html_theme_options.get("repository_url") or None
     config.html_theme_options["repository_url"] = ""
-    app.mattn_edition = editions.find_edition(os.environ, stated, ROOT)
+    vars(app)["mattn_edition"] = editions.find_edition(os.environ, stated, ROOT)
 
 
 def add_buttons(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
     """Open in Colab, and the repository: where there are such addresses."""
-    edition = app.mattn_edition
+    edition = vars(app)["mattn_edition"]
     if edition is None or "header_buttons" not in context:
         return
     buttons = context["header_buttons"]
@@ -140,7 +140,7 @@ def write_edition(app: Sphinx, exception: Exception | None) -> None:
     """The notebooks that the buttons open; or one line that there are none."""
     if exception is not None or app.builder.name != "html":
         return
-    edition = app.mattn_edition
+    edition = vars(app)["mattn_edition"]
     if edition is None or not edition.repository.for_colab:
         print(editions.NONE)
     else:

@@ -103,16 +103,23 @@ def contents(html: Path = HTML) -> Iterator[Entry]:
             yield Entry(title)
             continue
         target = FRONT if line["href"] == "#" else f"chapters/{line['href']}"
-        if urlsplit(target).scheme or urlsplit(line["href"]).scheme:
+        if urlsplit(target).scheme or urlsplit(str(line["href"])).scheme:
             continue
         depth = len(line.find_parents("ul"))
         yield Entry(title, posixpath.normpath(target), depth)
 
 
+def the(page: Tag, css: str) -> Tag:
+    """The first element that ``css`` selects; without one the page is another."""
+    if (found := page.select_one(css)) is None:
+        raise ValueError(f"expected a page with {css}; got one without.")
+    return found
+
+
 def chapter(entry: Entry, pages: dict[str, Entry], html: Path = HTML) -> Tag:
     """The text of a page, with anchors and links of its own in one document."""
     page = BeautifulSoup((html / entry.page).read_bytes(), "lxml")
-    article = page.select_one("article.bd-article")
+    article = the(page, "article.bd-article")
     for gone in article.select("script, a.headerlink, button, .toctree-wrapper"):
         gone.decompose()
     for fold in article.select("details"):
@@ -120,14 +127,14 @@ def chapter(entry: Entry, pages: dict[str, Entry], html: Path = HTML) -> Tag:
     for tag in article.find_all(id=True):
         tag["id"] = f"{entry.slug}--{tag['id']}"
     for link in article.find_all("a", href=True):
-        inside = anchor(link["href"], entry, pages)
+        inside = anchor(str(link["href"]), entry, pages)
         if inside:
             link["href"] = inside
-        elif not urlsplit(link["href"]).scheme:
+        elif not urlsplit(str(link["href"])).scheme:
             link.unwrap()  # a file that is not in the print
     for image in article.find_all("img"):
         image["src"] = posixpath.normpath(
-            posixpath.join("html", posixpath.dirname(entry.page), image["src"])
+            posixpath.join("html", posixpath.dirname(entry.page), str(image["src"]))
         )
     article["id"] = entry.slug
     return article
@@ -186,7 +193,7 @@ def one_page(html: Path = HTML) -> str:
 <body>
 <header class="cover">{mark}<h1>mattn</h1>
 <p>Masked self-attention: derived, executed and checked.</p>
-<p>{front.select_one(".component-author").get_text(strip=True)}</p></header>
+<p>{the(front, ".component-author").get_text(strip=True)}</p></header>
 <nav class="paper-contents" aria-label="Contents"><h1 id="contents">Contents</h1>
 <ol>{listed}</ol></nav>
 <main class="bd-main"><div class="bd-content"><div class="bd-article-container">
@@ -220,8 +227,9 @@ def page_numbers(pdf: Path) -> dict[str, int]:
 
     reader = PdfReader(pdf)
     return {
-        name.removeprefix("/"): reader.get_destination_page_number(place) + 1
+        name.removeprefix("/"): page + 1
         for name, place in reader.named_destinations.items()
+        if (page := reader.get_destination_page_number(place)) is not None
     }
 
 

@@ -71,11 +71,11 @@ def audit_labels(
             continue
         fits = [s for s in range(length) if (wanted[:, t] == tokens[:, s]).all()]
         near = min(fits, key=lambda s: abs(s - t - 1), default=None)
-        size = float(gradient[:, t].abs().max())
+        strength = float(gradient[:, t].abs().max())
         if near is not None:
             measured[t, near] = True
         if near != t + 1:
-            leaks.append(Leak(t, near, size, "labels", "loss"))
+            leaks.append(Leak(t, near, strength, "labels", "loss"))
     return LabelReport(
         name="the loss",
         expected=expected,

@@ -7,6 +7,7 @@ progress, adds to it, and raises :class:`NotCovered` for what it cannot say.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -392,9 +393,11 @@ def packed(audit) -> None:
 def finite(audit) -> None:
     """Hygiene: finite outputs and gradients, with padding, large, in float16."""
     subject: Subject = audit.subject
-    row, adapter = audit.row, subject.adapter
+    row, pad, module = audit.row, subject.adapter.pad, subject.module
 
-    def hears(what: str, forward: Callable[[], Tensor], real: Tensor | None = None):
+    def hears(
+        what: str, forward: Callable[[], Tensor], real: Tensor | None = None
+    ) -> None:
         audit.tick()
         with torch.enable_grad():
             out = forward()
@@ -418,23 +421,21 @@ def finite(audit) -> None:
     moved = distance(subject(row), audit.with_seed(1, row))
     if (moved > 10 * audit.noise).any():
         audit.hygiene.append(f"random numbers act in {audit.mode}")
-    if adapter.pad is not None:
+    if pad is not None:
         for side, (x, real) in padded(audit).items():
 
-            def run(x=x, real=real):
-                return tensor_of(adapter.pad(subject.model, x, real), *x.shape[:2])
+            def run(x: Tensor = x, real: Tensor = real) -> Tensor:
+                return tensor_of(pad(subject.model, x, real), *x.shape[:2])
 
             _attempt(
                 audit,
                 f"finite outputs with padding ({side})",
-                lambda run=run, real=real, side=side: hears(
-                    f"with padding on the {side}", run, real
-                ),
+                partial(hears, f"with padding on the {side}", run, real),
             )
     if subject.embedding is not None or not subject.is_tokens:
         for scale in (1e2, 1e4):
 
-            def run(scale=scale):
+            def scaled(scale: float = scale) -> Tensor:
                 if not subject.is_tokens:
                     return subject.run(row * scale)
                 with subject.embedded(lambda embedded: embedded * scale):
@@ -443,19 +444,19 @@ def finite(audit) -> None:
             _attempt(
                 audit,
                 f"embedded inputs × {scale:g}",
-                lambda run=run, scale=scale: hears(f"for inputs × {scale:g}", run),
+                partial(hears, f"for inputs × {scale:g}", scaled),
             )
-    if subject.module is None or row.is_cuda:
+    if module is None or row.is_cuda:
         return
 
-    def half():
-        with preserved(subject.module):
-            subject.module.half()
+    def half() -> None:
+        with preserved(module):
+            module.half()
             x = row if subject.is_tokens else row.half()
             hears("in float16", lambda: subject.run(x))
-            if adapter.pad is not None and subject.is_tokens:
+            if pad is not None and subject.is_tokens:
                 for side, (x, real) in padded(audit).items():
-                    out = adapter.pad(subject.model, x, real)
+                    out = pad(subject.model, x, real)
                     if not tensor_of(out, *x.shape[:2])[real].isfinite().all():
                         audit.hygiene.append(
                             f"outputs not finite in float16 with padding on the {side}"

@@ -90,10 +90,11 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"Causality audit of {self.name}, T = {len(self.expected)}", ""]
-        if self.leaks:
+        first = self.first
+        if first is not None:
             n_pairs = int((self.measured & ~self.expected).sum())
             queries = {leak.query for leak in self.leaks}
-            first, worst = self.first, self.leaks[0]
+            worst = self.leaks[0]
             modes = dict.fromkeys(leak.mode for leak in self.leaks)
             probes = dict.fromkeys(leak.probe for leak in self.leaks)
             count = (

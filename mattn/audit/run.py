@@ -133,7 +133,8 @@ def guarded(model: Any) -> AbstractContextManager:
 
 
 def _run_modes(running: Audit) -> None:
-    subject, modes = running.subject, MODES
+    subject = running.subject
+    modes: tuple[Mode, ...] = MODES
     if subject.module is None:
         modes = (MODES[0]._replace(name="the function as given"),)
         running.skip("train mode and other weights: the model is a plain function")
@@ -469,8 +470,8 @@ def assert_causal(
     report = audit(model, tokens, **options)
     if report.ok and not report.nothing_shown:
         return
-    if report.leaks:
-        head = f"{report.first}; probe: {report.first.probe}; {report.first.mode}"
+    if (first := report.first) is not None:
+        head = f"{first}; probe: {first.probe}; {first.mode}"
     elif report.nothing_shown:
         head = f"nothing was shown: {report.nothing_shown}"
     else:

@@ -77,7 +77,8 @@ class Subject:
         self.seed = 0
         given = forward if isinstance(forward, Adapter) else Adapter(forward)
         self.adapter = given.fitted(model)
-        self.embedding: nn.Module | None = None
+        self._forward = self.adapter.forward or _default_forward(model)
+        self.embedding: nn.Embedding | None = None
         self.n_symbols = 0
         if self.is_tokens:
             self._find_embedding()
@@ -89,7 +90,7 @@ class Subject:
     def run(self, x: Tensor) -> Tensor:
         """Like a call, but gradients are kept when they are switched on."""
         reseed(self.seed)
-        return tensor_of(self.adapter.forward(self.model, x), *x.shape[:2])
+        return tensor_of(self._forward(self.model, x), *x.shape[:2])
 
     def first_run(self, x: Tensor) -> Tensor:
         """A run with an error that helps when the model refuses the input."""
@@ -162,6 +163,11 @@ class Subject:
     @contextmanager
     def embedded(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Inside, ``change`` is applied to the embedded input."""
+        if self.embedding is None:
+            raise ValueError(
+                "expected a model whose embedding was found; got one without. Give "
+                "features instead of tokens."
+            )
         calls = iter(range(10**9))
 
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
@@ -183,12 +189,13 @@ class Subject:
             self.n_symbols = max(2, int(self.x.max()) + 1)
             return
         tables = [m for m in self.module.modules() if isinstance(m, nn.Embedding)]
-        both: list[tuple[nn.Module, int]] | None = None
+        both: list[tuple[nn.Embedding, int]] | None = None
         with preserved(self.module):
             for x in (self.x, self.x.flip(1)):
-                calls: list[tuple] = []  # (module, how many calls before, given x?)
+                # The module, how many calls of it came before, whether it was given x.
+                calls: list[tuple[nn.Embedding, int, bool]] = []
 
-                def look(m: nn.Module, args: tuple, kwargs: dict, x=x, calls=calls):
+                def look(m: nn.Embedding, args: tuple, kwargs: dict, x=x, calls=calls):
                     n = sum(m is other for other, *_ in calls)
                     values = (*args, *kwargs.values())
                     given = any(_equal(value, x) for value in values)
@@ -237,18 +244,18 @@ def _default_step(model: Any) -> Callable | None:
     for name in ("past_key_values", "cache_params"):
         if name in known and "use_cache" in known:
 
-            def step(model, chunk, state, capacity, name=name):
+            def through_its_own(model, chunk, state, capacity, name=name):
                 out = model(chunk, use_cache=True, **{name: state})
                 return out, getattr(out, name)
 
-            return step
+            return through_its_own
     if "cache" in known and hasattr(model, "new_cache"):
 
-        def step(model, chunk, state, capacity):
+        def through_a_new(model, chunk, state, capacity):
             state = model.new_cache(capacity) if state is None else state
             return model(chunk, cache=state), state
 
-        return step
+        return through_a_new
     return None
 
 
@@ -282,9 +289,9 @@ def tensor_of(output: Any, B: int, T: int) -> Tensor:
     if isinstance(value, Mapping) and "logits" in value:
         value = value["logits"]
     elif getattr(value, "logits", None) is not None:
-        value = value.logits
+        value = output.logits
     elif hasattr(value, "last_hidden_state"):
-        value = value.last_hidden_state
+        value = output.last_hidden_state
     elif isinstance(value, Mapping):
         value = next((v for v in value.values() if isinstance(v, Tensor)), None)
     elif isinstance(value, (tuple, list)):
@@ -334,11 +341,12 @@ def preserved(module: nn.Module) -> Iterator[None]:
     """
     attributes = [(m, dict(vars(m))) for m in module.modules()]
     values = [value for _, saved in attributes for value in saved.values()]
-    containers = [(c, copy.copy(c)) for c in values if isinstance(c, (dict, list, set))]
-    held = [v for v in values if isinstance(v, Tensor)]
-    held += [v for m in module.modules() for v in m._parameters.values()]
-    held += [v for m in module.modules() for v in m._buffers.values()]
-    held = [*{id(v): v for v in held if v is not None}.values()]
+    containers: list[tuple[Any, Any]] = [
+        (c, copy.copy(c)) for c in values if isinstance(c, (dict, list, set))
+    ]
+    for m in module.modules():
+        values += [*m._parameters.values(), *m._buffers.values()]
+    held = [*{id(v): v for v in values if isinstance(v, Tensor)}.values()]
     held += [v.grad for v in held if v.is_leaf and v.grad is not None]
     tensors = [(v, v.data, v.data.clone(), v.requires_grad) for v in held]
     gradients = [(v, v.grad) for v in held if v.is_leaf]
@@ -349,13 +357,13 @@ def preserved(module: nn.Module) -> Iterator[None]:
             for m, saved in attributes:
                 vars(m).clear()
                 vars(m).update(saved)
-            for container, saved in containers:
+            for container, entries in containers:
                 container.clear()
-                add = container.extend if isinstance(saved, list) else container.update
-                add(saved)
-            for tensor, data, saved, requires_grad in tensors:
+                is_list = isinstance(container, list)
+                (container.extend if is_list else container.update)(entries)
+            for tensor, data, was, requires_grad in tensors:
                 tensor.data = data
-                data.copy_(saved)
+                data.copy_(was)
                 if tensor.is_leaf:
                     tensor.requires_grad_(requires_grad)
             for tensor, gradient in gradients:

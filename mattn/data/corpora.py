@@ -119,6 +119,7 @@ def _multi30k(file: str, *, download: bool) -> bytes:
             "or set MATTN_DATA to a folder that holds it."
         )
     pooch = needed("pooch", "text", "multi30k")
+    path = Path(pooch.os_cache("mattn")) / name
     try:
         pooch.retrieve(
             _MULTI30K + file,

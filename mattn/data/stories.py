@@ -68,7 +68,7 @@ class Grammar:
         self._check_unambiguous()
         words = {w for _, _, items in self._options() for w in map(self._word, items)}
         words |= {v for table in self.tables.values() for v in table.values()}
-        self.vocabulary: list[str] = [END, *sorted(words - {None})]
+        self.vocabulary: list[str] = [END, *sorted(w for w in words if w is not None)]
         """Every token; its index is its number, 0 the end."""
         self._index = {word: i for i, word in enumerate(self.vocabulary)}
 
@@ -200,7 +200,7 @@ class Grammar:
     def _choice(self, symbol: str, word: str) -> tuple[float, tuple[str, ...]]:
         """The option that can begin with ``word``; else the one that can be empty;
         of probability 0 when there is neither."""
-        empty = (0.0, ())
+        empty: tuple[float, tuple[str, ...]] = (0.0, ())
         for option, first in zip(self.rules[symbol], self._first[symbol], strict=True):
             if word in first:
                 return option
@@ -312,6 +312,7 @@ class Grammar:
             for name, options in self.rules.items():
                 left = []
                 for _, items in options:
+                    known: set[str] = set()
                     for item, known in self._remembered(items, set(), thanks):
                         symbol = item.rpartition("=")[2]
                         if symbol in before:

@@ -42,22 +42,21 @@ def transformers_attention(
             f"mattn in transformers: dropout {dropout}, {unknown or 'no option'}; it "
             'has no dropout, softcap or sinks. Use attn_implementation="sdpa".'
         )
-    if is_causal is None:
-        is_causal = getattr(module, "is_causal", True)
-    if sliding_window is not None and not is_causal:
+    in_order = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if sliding_window is not None and not in_order:
         raise ValueError(
             "mattn in transformers: expected a causal mask with sliding_window; got a "
             "bidirectional one, whose window ends on both sides. Use "
             'attn_implementation="sdpa".'
         )
-    mask = causal if is_causal else full
+    mask = causal if in_order else full
     if sliding_window is not None:
         mask = mask & window(sliding_window)
     real = None if attention_mask is None else _real(attention_mask, query, key)
     if real is not None:
         key, value = (t[:, :, : real.shape[1]] for t in (key, value))
         mask = mask & _padding_of(real)
-    packed = _packed(query, key, real, is_causal, options)
+    packed = _packed(query, key, real, in_order, options)
     if packed is not None:
         mask = mask & packed
     out = flash_attention(query, key, value, mask, scale=scaling)

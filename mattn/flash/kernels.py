@@ -9,16 +9,22 @@ they are ``LISTED``, ``CAUSAL`` only says in which order blocks are started.
 Derived in chapter 10.
 """
 
-import triton
-import triton.language as tl
+from collections.abc import Callable
+from typing import Any
 
-INTERPRETED = triton.knobs.runtime.interpret
+# There are wheels for Linux alone: elsewhere checkers of types do not find them.
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from triton import knobs  # pyright: ignore[reportMissingImports]
+
+INTERPRETED = knobs.runtime.interpret
 """Whether what stands below runs on a CPU; settled when this is imported."""
 
 
-def _part(f):
+def _part(f: Callable[..., Any]) -> Any:
     """A function that kernels call; the interpreter runs it plain, which is several
-    times as fast.
+    times as fast. Triton makes of a plain argument what its annotation says, so
+    what may be given is not for Python's types to say.
     """
     return f if INTERPRETED else triton.jit(f)
 

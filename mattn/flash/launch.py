@@ -139,7 +139,7 @@ class Call:
         return {
             # Not read when nothing is listed, but a pointer is due.
             "spans_ptr": self.q if listed is None else listed,
-            "spans_stride": 0 if rows <= 1 else listed.stride(0),
+            "spans_stride": 0 if listed is None or rows <= 1 else listed.stride(0),
             "Tq": self.q.shape[2],
             "Tk": self.k.shape[2],
             "window": self.window,

@@ -34,7 +34,7 @@ TILES: dict[tuple, dict[str, Tiles]] = {}
 What is not listed gets a choice that fits every GPU of its generation.
 ``TILES.update(tune(q, k, v, causal))`` adds what your own GPU likes best.
 """
-INTERPRETER = dict.fromkeys(PASSES, Tiles(16, 32, 4, 1))
+INTERPRETER: dict[str, Tiles] = dict.fromkeys(PASSES, Tiles(16, 32, 4, 1))
 
 
 def tiles_for(q: Tensor) -> dict[str, Tiles]:
@@ -120,9 +120,9 @@ def tune(
     do_bench = needed("triton.testing", "gpu", "tune").do_bench
     choices = CHOICES if choices is None else choices
     measured = {} if measured is None else measured
-    mask = stretches(mask, q.shape[2], k.shape[2], device=q.device)
+    found = stretches(mask, q.shape[2], k.shape[2], device=q.device)
     call = Call(
-        q, k, v, mask.by_query, mask.by_key, mask.causal, mask.window,
+        q, k, v, found.by_query, found.by_key, found.causal, found.window,
         q.shape[-1] ** -0.5,
     )  # fmt: skip
     out, lse = run_forward(call, tiles_for(q)["forward"])
@@ -143,6 +143,6 @@ def tune(
                 if "OutOfResources" not in type(error).__name__:
                     raise
         if times:
-            best[name] = min(times, key=times.get)
+            best[name] = min(times, key=times.__getitem__)
     capability = torch.cuda.get_device_capability(q.device)
     return {(capability, q.dtype, columns(q.shape[-1])): best}

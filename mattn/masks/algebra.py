@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,7 +265,8 @@ class Mask:
         got, n_axes = (tuple(q.shape), tuple(k.shape)), 1
         if grid:
             q, k, n_axes = q[..., :, None], k[..., None, :], 2  # (…, Tq, 1), (…, 1, Tk)
-        b, rows = UNTOLD, (1,) * n_axes
+        b: Tensor = UNTOLD
+        rows: tuple[int, ...] = (1,) * n_axes
         if self.batch is not None:
             b = torch.arange(self.batch, device=q.device).view(-1, *rows)
             rows = tuple(b.shape)
@@ -280,6 +280,11 @@ class Mask:
                 "same batch."
             ) from None
         return (self.allowed(b, q, k) & (k >= 0)).expand(shape)
+
+    def _know(self, **said: Any) -> None:
+        """Say what is known of the rule; rules are frozen once they are made."""
+        for name, value in said.items():
+            object.__setattr__(self, name, value)
 
     def __and__(self, other: Mask) -> Mask:
         return _And(self, _member(other))
@@ -308,7 +313,7 @@ class _Pair(Mask):
         for name in ("batch", "n_slots"):
             sizes = (getattr(of, name) for of in (self.left, self.right))
             least = min((n for n in sizes if n is not None), default=None)
-            object.__setattr__(self, name, least)
+            self._know(**{name: least})
 
     def __repr__(self) -> str:
         return f"({self.left!r} {self.sign} {self.right!r})"
@@ -322,14 +327,13 @@ class _And(_Pair):
     right: Mask
     sign = "&"
 
-    @functools.cached_property
-    def bound(self) -> Reach:
-        return self.left.bound & self.right.bound
-
-    @property
-    def band(self) -> bool:  # of two bands with sinks, the bound is a bound alone
-        both = self.left.band and self.right.band
-        return both and not (self.left.bound.sinks or self.right.bound.sinks)
+    def __post_init__(self):
+        super().__post_init__()
+        left, right = self.left, self.right
+        # Of two bands with sinks, the bound is a bound alone.
+        sinks = left.bound.sinks or right.bound.sinks
+        band = left.band and right.band and not sinks
+        self._know(bound=left.bound & right.bound, band=band)
 
     def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
         return self.left.allowed(b, q, k) & self.right.allowed(b, q, k)
@@ -346,9 +350,9 @@ class _Or(_Pair):
     right: Mask
     sign = "|"
 
-    @functools.cached_property
-    def bound(self) -> Reach:
-        return self.left.bound | self.right.bound
+    def __post_init__(self):
+        super().__post_init__()
+        self._know(bound=self.left.bound | self.right.bound)
 
     def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
         return self.left.allowed(b, q, k) | self.right.allowed(b, q, k)
@@ -364,13 +368,8 @@ class _Not(Mask):
     of: Mask
     bound = Reach()  # how far a rule looks says nothing about the rest
 
-    @property
-    def batch(self) -> int | None:
-        return self.of.batch
-
-    @property
-    def n_slots(self) -> int | None:
-        return self.of.n_slots
+    def __post_init__(self):
+        self._know(batch=self.of.batch, n_slots=self.of.n_slots)
 
     def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
         return ~self.of.allowed(b, q, k)

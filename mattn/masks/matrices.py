@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -51,6 +53,6 @@ def described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def is_count(n: object, *, least: int) -> bool:
+def is_count(n: Any, *, least: int) -> bool:
     """An int (of Python or NumPy, but no bool) that is not below ``least``."""
     return hasattr(n, "__index__") and not isinstance(n, bool | Tensor) and n >= least

@@ -118,15 +118,16 @@ def documents(
             [ True,  True, False],
             [False, False,  True]])
     """
-    ids = _integers(ids)
-    if not is_integer(ids) or ids.ndim not in (1, 2):
+    given = _integers(ids)
+    if not is_integer(given) or given.ndim not in (1, 2):
         raise ValueError(
             "documents: expected integer ids of shape (T,) or (B, T); "
-            f"got {described(ids)}. Number the documents 0, 1, 2, …"
+            f"got {described(given)}. Number the documents 0, 1, 2, …"
         )
-    batched, ids = ids.ndim == 2, torch.atleast_2d(ids).long().clone()
-    n = ids.shape[-1]
-    first, end, place, whole = _pieces(ids.cpu())
+    batched = given.ndim == 2
+    table: Tensor = torch.atleast_2d(given).long().clone()
+    n = table.shape[-1]
+    first, end, place, whole = _pieces(table.cpu())
 
     def looked_up(t: Tensor, b: Tensor, slots: Tensor) -> Tensor:
         return t.to(slots.device)[b if batched else 0, slots.clamp(min=0)]
@@ -135,7 +136,7 @@ def documents(
         if n == 0:
             return (q == k) & False  # an empty grid: there is no id to look up
         # A query before slot 0 (Tq > Tk) is in no document.
-        own = (looked_up(ids, b, q) == looked_up(ids, b, k)) & (q >= 0) & (k >= 0)
+        own = (looked_up(table, b, q) == looked_up(table, b, k)) & (q >= 0) & (k >= 0)
         if within is None:
             return own
         return own & within.allowed(b, looked_up(place, b, q), looked_up(place, b, k))
@@ -144,7 +145,9 @@ def documents(
         outside = (q < 0) | (q >= n)
         at = q.clamp(0, max(n - 1, 0))
         starts, ends = (
-            (t[:, at] if n else at.new_zeros(len(ids), len(at))).masked_fill(outside, 0)
+            (t[:, at] if n else at.new_zeros(len(first), len(at))).masked_fill(
+                outside, 0
+            )
             for t in (first, end)
         )
         exact = whole and within is None
@@ -158,8 +161,8 @@ def documents(
             ahead if whole or ahead <= 0 else math.inf,
         )
     inner = "" if within is None else f", within={within!r}"
-    name = f"documents(shape={tuple(ids.shape)}{inner})"
-    batch = len(ids) if batched else None
+    name = f"documents(shape={tuple(table.shape)}{inner})"
+    batch = len(table) if batched else None
     return Rule(function, name, batch, n, bound, shape)
 
 
@@ -228,9 +231,10 @@ def padding(
         return (first.to(k.device)[b] <= k) & (k < end.to(k.device)[b])
 
     def shape(q: Tensor, n_keys: int) -> Spans:
-        ends = (t.cpu().clamp(0, n_keys) for t in (first, end))
-        ends = (t[:, None].expand(-1, len(q)) for t in ends)
-        return Spans(*ends, exact=True)
+        starts, ends = (
+            t.cpu().clamp(0, n_keys)[:, None].expand(-1, len(q)) for t in (first, end)
+        )
+        return Spans(starts, ends, exact=True)
 
     name = f"padding({lengths.tolist()}, side={side!r}, width={width})"
     return Rule(function, name, len(lengths), shape=shape)

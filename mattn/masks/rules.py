@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from mattn.masks.algebra import UNTOLD, Mask
 from mattn.masks.matrices import described
@@ -89,9 +90,9 @@ def _count_arguments(function: Callable[..., Any]) -> int:
     # Those with defaults are what a closure binds: lambda b, q, k, w=w: …
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        parameters = ()
+        parameters = []
     names = [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
     if len(names) not in (3, 4):
         raise ValueError(
@@ -120,16 +121,16 @@ def _boolean(allowed: Any, name: str, q: Tensor, k: Tensor) -> Tensor:
 
 def _promised(allowed: Tensor, bound: Reach, name: str, q: Tensor, k: Tensor) -> Tensor:
     """The same cells, if no query of the sequence sees farther than promised."""
-    if bound == Reach() or torch._C._functorch.is_functorch_wrapped_tensor(allowed):
+    if bound == Reach() or is_functorch_wrapped_tensor(allowed):
         return allowed
     outside = (k - q > bound.ahead) | ((q - k >= bound.behind) & (k >= bound.sinks))
     wrong = allowed & outside & (q >= 0) & (k >= 0)
     if allowed.device.type != "meta" and wrong.any():
         at = wrong.nonzero()[0]
-        q, k = (int(t.expand(wrong.shape)[tuple(at)]) for t in (q, k))
+        i, j = (int(t.expand(wrong.shape)[tuple(at)]) for t in (q, k))
         raise ValueError(
             f"{name}: expected what it promises, behind={bound.behind}, ahead="
-            f"{bound.ahead}, sinks={bound.sinks}; got query slot {q} that sees key "
-            f"slot {k}. Promise more, or leave the promise out."
+            f"{bound.ahead}, sinks={bound.sinks}; got query slot {i} that sees key "
+            f"slot {j}. Promise more, or leave the promise out."
         )
     return allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -70,7 +71,7 @@ def show_running(
     Above: the scores and their running maximum. Below: the running sum of
     exp(score − maximum).
     """
-    keys = range(len(scores))
+    keys = range(len(np.asarray(scores)))
     _, scores = curve_points("scores", keys, scores)
     _, maximum = curve_points("maximum", keys, maximum)
     _, total = curve_points("total", keys, total)
@@ -106,7 +107,7 @@ def show_scaling(
     }
     figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
     for index, (name, (x, y)) in enumerate(drawn.items()):
-        style = {"color": LINES[index % len(LINES)], "ms": 4}
+        style: dict[str, Any] = {"color": LINES[index % len(LINES)], "ms": 4}
         style["linestyle"] = STYLES[index % len(STYLES)]
         ax.plot(x, y, marker="os^vDPX*"[index % 8], label=name, **style)
     if curves:

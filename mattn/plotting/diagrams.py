@@ -57,7 +57,7 @@ def show_reach(
         ax.plot(j, level, "s" if asked else "o", ms=9, mfc=fill, mec="0.3", zorder=3)
     names = [f"after layer {level}" for level in range(1, n_layers + 1)]
     ax.set_yticks(range(n_layers + 1), ["input", *names])
-    ax.set_xticks(range(T), range(T) if tokens is None else tokens)
+    ax.set_xticks(range(T), [str(t) for t in (range(T) if tokens is None else tokens)])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_xlabel("position")

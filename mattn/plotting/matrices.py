@@ -205,7 +205,7 @@ def show_blocks(
     allowed = boolean_matrix(allowed)
     block = whole_number(block, "block", least=1)
     starts = [range(0, n, block) for n in allowed.shape]
-    shape = tuple(len(s) for s in starts)
+    shape = len(starts[0]), len(starts[1])
     ax = axes_for(ax, shape)
     draw_grid(ax, shape, None, title)
     ax.set(xlabel="block of keys", ylabel="block of queries")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["ALLOWED", "BLOCKED", "LEAK", "LINES", "QUERY", "STYLES", "finished"]
 
@@ -15,7 +15,8 @@ LINES = (ALLOWED, LEAK, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 
-def finished(figure: Figure) -> Figure:
+def finished(figure: Figure | SubFigure) -> Figure:
     """Close the figure, so that a notebook shows it once, as the cell's value."""
-    plt.close(figure)
-    return figure
+    whole = figure if isinstance(figure, Figure) else figure.figure
+    plt.close(whole)
+    return whole

@@ -35,8 +35,7 @@ class Table:
             return f"<tr>{''.join(cells)}</tr>"
 
         head = line('th scope="col" style="text-align: left"', self.columns)
-        body = [line('td style="text-align: left"', row) for row in self.rows]
-        body = "\n".join(body)
+        body = "\n".join(line('td style="text-align: left"', row) for row in self.rows)
         return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 

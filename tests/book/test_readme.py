@@ -73,6 +73,8 @@ def test_commands_without_make_are_those_of_the_makefile():
     for command in (
         "build . -W -n --keep-going",
         "ruff format --check",
+        "mypy\n",
+        "basedpyright\n",
         "--nbval-current-env --nbval-cell-timeout 900",
         "--nbval-sanitize-with tests/nbval_sanitize.cfg",
     ):

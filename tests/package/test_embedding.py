@@ -171,6 +171,15 @@ def test_recent_tokens():
     assert recent.length == 3
 
 
+def test_recent_tokens_of_rows_that_have_read_none_change_places():
+    recent = RecentTokens(2)
+    recent.extend(*torch.zeros(2, 3, 0, dtype=torch.long))
+    recent.reorder(torch.tensor([2, 0]))
+    seen, at = recent.extend(torch.tensor([[7], [8]]), torch.tensor([[0], [-1]]))
+    assert seen.tolist() == [[0, 0, 7], [0, 0, 8]]
+    assert at.tolist() == [[-1, -1, 0], [-1, -1, -1]]
+
+
 @pytest.mark.parametrize("wrong", [{"n_grams": 0}, {"n_gram_rows": 0}])
 def test_wrong_sizes_are_refused(wrong):
     with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):

@@ -73,6 +73,21 @@ def test_muon_step_by_hand():
     torch.testing.assert_close(wide.detach(), start[1])
 
 
+def test_muon_runs_a_closure_with_gradients_and_returns_its_loss():
+    weight = nn.Parameter(torch.eye(3)[:2].clone())
+    optimizer = Muon([weight], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimizer.step(closure) == 2.0
+    assert closure() < 2.0
+    assert optimizer.step() is None
+
+
 def test_muon_refuses_what_is_no_matrix():
     with pytest.raises(ValueError, match=r"expected matrices; got shape \(3,\)"):
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1)

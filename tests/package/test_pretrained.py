@@ -175,6 +175,12 @@ def test_a_loaded_model_can_be_trained(tmp_path):
         ),
         ({"rope_parameters": {"rope_type": "linear"}}, "factor"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq"),
+        (
+            {
+                "rope_parameters": LLAMA3 | {"original_max_position_embeddings": None},
+            },
+            "rope_parameters.original_max_position_embeddings: expected",
+        ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"sliding_window": 4}, "sliding_window"),

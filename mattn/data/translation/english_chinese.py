@@ -108,8 +108,8 @@ ASK, ?, 吗 ？""".splitlines()
                 rules.add(f"V:{form}", form, verb.chinese)
     for name, chinese in NAMES.items():
         rules.add(f"WHO-{name}", name, chinese)
-    for place, (english, chinese) in PLACES.items():
-        rules.add(f"IN:{place}", " ".join(english), f"在 {chinese}")
+    for place, (words, chinese) in PLACES.items():
+        rules.add(f"IN:{place}", " ".join(words), f"在 {chinese}")
     for bare, (one, many, chinese, measure) in NOUNS.items():
         if one.endswith(" of"):
             rules.add(f"NOUN:{bare}", bare, chinese)

@@ -62,7 +62,7 @@ class Rule:
         """English, Chinese and measure, each item with the side of a child that it
         stands for; −1: it is a word.
         """
-        out = []
+        out: list[list[tuple[int, str]]] = []
         for side, items in enumerate((self.english, self.chinese, self.measure)):
             out.append([])
             for item in items:
@@ -91,7 +91,8 @@ class Numbers(Sequence):
     def __len__(self) -> int:
         return self.last - self.first + 1
 
-    def __getitem__(self, i: int) -> Rule:
+    # No slices: a leaf is drawn, or asked for by its number.
+    def __getitem__(self, i: int) -> Rule:  # type: ignore[override]
         if not 0 <= i < len(self):
             raise IndexError(i)
         return number_rule(self.first + i)

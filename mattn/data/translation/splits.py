@@ -59,10 +59,10 @@ def split_pairs(
     out: dict[str, list[Pair]] = {split: [] for split in sizes}
     seen: set[tuple[str, ...]] = set()
     for pair in translation_grammar().sample(generator=generator):
-        split = split_of(pair)
-        if split in out and len(out[split]) < sizes[split] and pair.english not in seen:
+        home = split_of(pair)
+        if home in out and len(out[home]) < sizes[home] and pair.english not in seen:
             seen.add(pair.english)
-            out[split].append(pair)
+            out[home].append(pair)
         if all(len(out[split]) == size for split, size in sizes.items()):
             return out
     raise AssertionError("the grammar has no end")

@@ -28,20 +28,20 @@ def add_numbers_and_times(rules: Rules) -> None:
     rules["NUMBER-SMALL"] = Numbers(2, 99)
     rules["NUMBER-LARGE"] = Numbers(2, LARGEST)
     rules["NUMBER-PRICE"] = Numbers(1, LARGEST)
-    for i, day in enumerate(WEEKDAYS):
-        rules.add("WEEKDAY", day, f"星期 {'一二三四五六日'[i]}")
-        rules.add(f"WEEKDAY:{day}", day, f"星期 {'一二三四五六日'[i]}")
-        rules.add("WEEKDAYS", f"{day}s", f"星期 {'一二三四五六日'[i]}")
+    for i, weekday in enumerate(WEEKDAYS):
+        rules.add("WEEKDAY", weekday, f"星期 {'一二三四五六日'[i]}")
+        rules.add(f"WEEKDAY:{weekday}", weekday, f"星期 {'一二三四五六日'[i]}")
+        rules.add("WEEKDAYS", f"{weekday}s", f"星期 {'一二三四五六日'[i]}")
     for month, name in enumerate(MONTHS, start=1):
         length = 28 if month == 2 else calendar.monthrange(2001, month)[1]
         rules.add(f"MONTH-{length}", name, " ".join([*chinese_number(month), "月"]))
-    for day in range(1, 32):
+    for number in range(1, 32):
+        ordinal = " ".join(english_ordinal(number))
+        said = " ".join([*chinese_number(number), "日"])
         for length in (28, 30, 31):
-            if day <= length:
-                ordinal = " ".join(english_ordinal(day))
-                said = " ".join([*chinese_number(day), "日"])
+            if number <= length:
                 rules.add(f"DAY-{length}", ordinal, said)
-        rules.add(f"DAY:{day}", ordinal, said)
+        rules.add(f"DAY:{number}", ordinal, said)
     for length, weight in ((28, 1), (30, 4), (31, 7)):
         rules.add(
             "DAY",
@@ -50,11 +50,11 @@ def add_numbers_and_times(rules: Rules) -> None:
             weight,
         )
     for year in _YEARS:
-        said = [
+        digits = [
             *("〇" if c == "0" else chinese_number(int(c)) for c in str(year)),
             "年",
         ]
-        rules.add("YEAR", " ".join(english_year(year)), " ".join(said))
+        rules.add("YEAR", " ".join(english_year(year)), " ".join(digits))
     rules.add("DATE", "$DAY $YEAR", "$YEAR $DAY")
     _add_full_dates(rules)
     for part, chinese, hours in (
@@ -132,12 +132,12 @@ def _add_full_dates(rules: Rules) -> None:
                     f"the $DAY:{day} of $MONTH:{name}",
                     f"$MONTH:{name} $DAY:{day}",
                 )
-        for weekday in WEEKDAYS:
-            day, when = f"$ON-{weekday}-{kind}", f"$YEAR-{kind}"
+        for name in WEEKDAYS:
+            on, when = f"$ON-{name}-{kind}", f"$YEAR-{kind}"
             rules.add(
                 "FULL-DATE",
-                f"$WEEKDAY:{weekday} , {day} {when}",
-                f"{when} {day} $WEEKDAY:{weekday}",
+                f"$WEEKDAY:{name} , {on} {when}",
+                f"{when} {on} $WEEKDAY:{name}",
                 1 / 7,
             )
 

@@ -133,8 +133,8 @@ MUTANTS = (
         (
             (
                 "masks/named.py",
-                "looked_up(ids, b, q) == looked_up(ids, b, k)",
-                "looked_up(ids, b, q) >= looked_up(ids, b, k)",
+                "looked_up(table, b, q) == looked_up(table, b, k)",
+                "looked_up(table, b, q) >= looked_up(table, b, k)",
             ),
         ),
     ),
