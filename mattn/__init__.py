@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
     from mattn import rotary as rotary
     from mattn import slots as slots
     from mattn import softmax as softmax
+    from mattn import toy as toy
     from mattn import training as training
     from mattn.attention import attention, blockwise_attention, fused_attention
     from mattn.cache import KVCache
@@ -72,28 +73,36 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
     from mattn.models import Decoder, EncoderDecoder
     from mattn.softmax import masked_softmax
 
-__all__ = [
+# In the order of the chapters that derive them, and no other.
+__all__ = [  # noqa: RUF022
+    # 1, the concept
+    "attention",
+    # 2, the mask matrix
+    "causal",
+    "window",
+    "prefix",
+    "documents",
+    "padding",
+    "full",
+    "rule",
+    "Mask",
+    "Reach",
+    "to_additive",
+    # 3, scores
+    "MultiHeadAttention",
+    "record_weights",
+    # 4, softmax
+    "masked_softmax",
+    "blockwise_attention",
+    "fused_attention",
+    # 5, autoregression
+    "KVCache",
+    # 6, the decoder
     "Config",
     "Decoder",
-    "EncoderDecoder",
-    "KVCache",
-    "Mask",
-    "MultiHeadAttention",
-    "Reach",
-    "attention",
-    "blockwise_attention",
     "boolean_power",
-    "causal",
-    "documents",
-    "full",
-    "fused_attention",
-    "masked_softmax",
-    "padding",
-    "prefix",
-    "record_weights",
-    "rule",
-    "to_additive",
-    "window",
+    # 8, translation
+    "EncoderDecoder",
 ]
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ from pathlib import Path
 import mypy
 import pytest
 import yaml
-from stored_state import ROOT
+from roots import ROOT
 
 import mattn
 
