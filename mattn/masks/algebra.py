@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -124,7 +125,13 @@ class Mask:
 
         return mask_mod
 
-    def hull(self, n_queries: int, n_keys: int | None = None) -> Spans:
+    def hull(
+        self,
+        n_queries: int,
+        n_keys: int | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Spans:
         """Stretches of keys outside which no query sees anything: arithmetic, at
         any length; exact where the rule knows its own shape.
 
@@ -132,11 +139,17 @@ class Mask:
         >>> (causal & window(2)).hull(3).first
         tensor([[0, 0, 1]])
         """
-        q, k = default_slots(n_queries, n_keys)
+        q, k = default_slots(n_queries, n_keys, device=device)
         self._check_length(len(k))
         return self._hull(q, len(k))
 
-    def spans(self, n_queries: int, n_keys: int | None = None) -> Spans:
+    def spans(
+        self,
+        n_queries: int,
+        n_keys: int | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Spans:
         """The stretch of keys that each query sees, from its first key to its last.
 
         Where the :meth:`hull` is exact, these are its stretches. Elsewhere the
@@ -144,9 +157,9 @@ class Mask:
         more than 2²⁶ cells, the hull itself is the answer. Queries that see
         nothing have an empty stretch that keeps the order, if one can.
         """
-        found = self.hull(n_queries, n_keys)
+        found = self.hull(n_queries, n_keys, device=device)
         if not found.exact and found.n_pairs <= _AT_MOST:
-            q, k = default_slots(n_queries, n_keys)
+            q, k = default_slots(n_queries, n_keys, device=device)
             parts = [s for s, _, _ in self._look(q, len(k), found)]
             found = Spans(
                 torch.cat([found.first[:, :0], *(s.first for s in parts)], dim=1),
@@ -236,7 +249,8 @@ class Mask:
             if hull.first.numel():
                 start = int(hull.first[:, queries].min())
                 end = max(start, int(hull.end[:, queries].max()))
-            allowed = self._render(q[queries], torch.arange(start, end))
+            keys = torch.arange(start, end, device=q.device)
+            allowed = self._render(q[queries], keys)
             allowed = allowed[None] if allowed.ndim == 2 else allowed
             yield _spans.looked(allowed, start), allowed, (queries, start)
 
@@ -282,17 +296,21 @@ class Mask:
         return (self.allowed(b, q, k) & (k >= 0)).expand(shape)
 
     def __and__(self, other: Mask) -> Mask:
-        return _And(self, _member(other))
+        return _Pair(self, _member(other), "&")
 
     def __or__(self, other: Mask) -> Mask:
-        return _Or(self, _member(other))
+        return _Pair(self, _member(other), "|")
 
     def __invert__(self) -> Mask:
         return _Not(self)
 
 
+_JOIN: dict[str, Callable[[Any, Any], Any]] = {"&": operator.and_, "|": operator.or_}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class _Pair(Mask):
-    """Two rules of one batch."""
+    """Allowed by both rules, or by either: what they say is joined by the sign."""
 
     left: Mask
     right: Mask
@@ -310,51 +328,25 @@ class _Pair(Mask):
             least = min((n for n in sizes if n is not None), default=None)
             object.__setattr__(self, name, least)
 
-    def __repr__(self) -> str:
-        return f"({self.left!r} {self.sign} {self.right!r})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _And(_Pair):
-    """Allowed by both rules."""
-
-    left: Mask
-    right: Mask
-    sign = "&"
-
     @functools.cached_property
     def bound(self) -> Reach:
-        return self.left.bound & self.right.bound
+        return _JOIN[self.sign](self.left.bound, self.right.bound)
 
     @property
     def band(self) -> bool:  # of two bands with sinks, the bound is a bound alone
-        both = self.left.band and self.right.band
+        both = self.sign == "&" and self.left.band and self.right.band
         return both and not (self.left.bound.sinks or self.right.bound.sinks)
 
     def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
-        return self.left.allowed(b, q, k) & self.right.allowed(b, q, k)
+        left, right = self.left.allowed(b, q, k), self.right.allowed(b, q, k)
+        return _JOIN[self.sign](left, right)
 
     def _hull(self, q: Tensor, n_keys: int) -> Spans:
-        return self.left._hull(q, n_keys) & self.right._hull(q, n_keys)
+        left, right = self.left._hull(q, n_keys), self.right._hull(q, n_keys)
+        return _JOIN[self.sign](left, right)
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _Or(_Pair):
-    """Allowed by either rule."""
-
-    left: Mask
-    right: Mask
-    sign = "|"
-
-    @functools.cached_property
-    def bound(self) -> Reach:
-        return self.left.bound | self.right.bound
-
-    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
-        return self.left.allowed(b, q, k) | self.right.allowed(b, q, k)
-
-    def _hull(self, q: Tensor, n_keys: int) -> Spans:
-        return self.left._hull(q, n_keys) | self.right._hull(q, n_keys)
+    def __repr__(self) -> str:
+        return f"({self.left!r} {self.sign} {self.right!r})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
