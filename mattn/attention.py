@@ -64,6 +64,7 @@ def _scores(q: Tensor, k: Tensor) -> Tensor:
     return q.to(precise) / math.sqrt(q.shape[-1]) @ k.to(precise).mT
 
 
+# Long because: a third is the docstring; the loop over blocks is one thought.
 def blockwise_attention(
     q: Float[Tensor, "*batch Tq D"],
     k: Float[Tensor, "*#batch Tk D"],
@@ -168,6 +169,7 @@ def _attend_rows(
     return softmax.finish(seen).to(q.dtype)
 
 
+# Long because: half of it is signature and docstring.
 def fused_attention(
     q: Float[Tensor, "B H Tq D"],
     k: Float[Tensor, "B Hkv Tk D"],

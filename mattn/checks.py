@@ -21,6 +21,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest allowed difference from a float64 reference, by dtype."""
 
 
+# Long because: of its lines half are the docstring; it is one comparison.
 def same(
     a: Tensor | ArrayLike,
     b: Tensor | ArrayLike,
@@ -66,6 +67,7 @@ def same(
         )
 
 
+# Long because: of its lines half are the signature and the docstring.
 def influence(
     function: Callable[[Tensor], Tensor],
     x: Shaped[Tensor, "T *features"],
@@ -89,6 +91,31 @@ def influence(
             [ True,  True, False],
             [ True,  True,  True]])
     """
+    _check_tries(x, n_symbols, n_tries)
+    if generator is None:
+        generator = torch.Generator(device=x.device).manual_seed(0)
+    with torch.no_grad():
+        # Copies: the function may write into its input, or return one buffer always.
+        before = function(x.clone()).clone()
+        if before.ndim == 0:
+            raise ValueError(
+                "influence: expected an output for each position, (To, …); got a "
+                "scalar. Give what comes before it is summed."
+            )
+        reached = torch.zeros(len(before), len(x), dtype=torch.bool)
+        for j in range(len(x)):
+            for _ in range(n_tries):
+                changed = x.clone()
+                changed[j] = _another(x[j], n_symbols, generator)
+                after = function(changed)
+                # NaN differs from itself: equal means equal or both NaN.
+                equal = (after == before) | (after.isnan() & before.isnan())
+                reached[:, j] |= ~equal[..., None].flatten(1).all(dim=1).cpu()
+    return reached
+
+
+def _check_tries(x: Tensor, n_symbols: int | None, n_tries: int) -> None:
+    """``ValueError`` for what cannot be changed into something else."""
     tokens = not x.dtype.is_floating_point
     if tokens and (n_symbols is None or n_symbols < 2):
         raise ValueError(
@@ -105,35 +132,15 @@ def influence(
             "influence: expected finite features; got NaN or ∞, which noise does not "
             "change. Give other input."
         )
-    if generator is None:
-        generator = torch.Generator(device=x.device).manual_seed(0)
-    with torch.no_grad():
-        # Copies: the function may write into its input, or return one buffer always.
-        before = function(x.clone()).clone()
-        if before.ndim == 0:
-            raise ValueError(
-                "influence: expected an output for each position, (To, …); got a "
-                "scalar. Give what comes before it is summed."
-            )
-        reached = torch.zeros(len(before), len(x), dtype=torch.bool)
-        for j in range(len(x)):
-            for _ in range(n_tries):
-                changed = x.clone()
-                if tokens:
-                    step = torch.randint(
-                        1, n_symbols, (), generator=generator, device=x.device
-                    )
-                    changed[j] = (x[j] + step) % n_symbols
-                else:
-                    noise = torch.randn(
-                        x[j].shape, generator=generator, dtype=x.dtype, device=x.device
-                    )
-                    changed[j] = x[j] + noise * x[j].abs().clamp(min=1)
-                after = function(changed)
-                # NaN differs from itself: equal means equal or both NaN.
-                equal = (after == before) | (after.isnan() & before.isnan())
-                reached[:, j] |= ~equal[..., None].flatten(1).all(dim=1).cpu()
-    return reached
+
+
+def _another(x: Tensor, n_symbols: int | None, generator: torch.Generator) -> Tensor:
+    """Another token, or these features with noise of their size."""
+    if not x.dtype.is_floating_point:
+        step = torch.randint(1, n_symbols, (), generator=generator, device=x.device)
+        return (x + step) % n_symbols
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return x + noise * x.abs().clamp(min=1)
 
 
 def sensitivity(

@@ -190,17 +190,23 @@ def run(
             one.refused = watched(process, limits)
         if one.refused:
             return
-        try:
-            done = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            if "error" in done:
-                one.refused = short(f"not graded: {done['error']}")
-                return
-            one.points = {name: float(done["points"][name]) for name in graded}
-            one.errors = {str(k): str(v) for k, v in done["errors"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            one.refused = f"not graded: exit status {process.returncode}"
+        one.refused = _result(one, folder, graded, process.returncode)
+        if one.refused:
             return
         page = folder / FEEDBACK / STUDENT / one.assignment.name
         page /= f"{one.assignment.name}.html"
         if page.is_file() and not page.is_symlink():
             shutil.copyfile(page, out / one.page)
+
+
+def _result(one: Submission, folder: Path, graded: list[str], status: int) -> str:
+    """Takes points and errors over; else the reason why there are none."""
+    try:
+        done = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if "error" in done:
+            return short(f"not graded: {done['error']}")
+        one.points = {name: float(done["points"][name]) for name in graded}
+        one.errors = {str(k): str(v) for k, v in done["errors"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return f"not graded: exit status {status}"
+    return ""

@@ -160,7 +160,6 @@ class OwnTime:
 
 def grade(job: dict[str, Any]) -> dict[str, Any]:
     """Points and errors, cell by cell."""
-    from nbgrader.api import Gradebook, MissingEntry
     from nbgrader.converters import Autograde
     from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 
@@ -187,6 +186,19 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": last_error(done["log"] or done.get("error", ""))}
     feedback = api.generate_feedback(job["assignment"], job["student"], force=True)
     api.gradebook.close()
+    path = Path("autograded", job["student"], job["assignment"])
+    text = (path / f"{job['assignment']}.ipynb").read_text(encoding="utf-8")
+    return {
+        "points": points_of(job),
+        "errors": errors(json.loads(text), job["cell_seconds"]),
+        "feedback": bool(feedback["success"]),
+    }
+
+
+def points_of(job: dict[str, Any]) -> dict[str, float]:
+    """What the gradebook holds for each cell; 0 where it holds nothing."""
+    from nbgrader.api import Gradebook, MissingEntry
+
     points: dict[str, float] = {}
     with Gradebook(f"sqlite:///{Path.cwd() / 'gradebook.db'}") as book:
         names = (job["assignment"], job["assignment"], job["student"])
@@ -195,13 +207,7 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
                 points[name] = book.find_grade(name, *names).auto_score or 0.0
             except MissingEntry:
                 points[name] = 0.0
-    path = Path("autograded", job["student"], job["assignment"])
-    text = (path / f"{job['assignment']}.ipynb").read_text(encoding="utf-8")
-    return {
-        "points": points,
-        "errors": errors(json.loads(text), job["cell_seconds"]),
-        "feedback": bool(feedback["success"]),
-    }
+    return points
 
 
 def errors(notebook: dict[str, Any], seconds: int) -> dict[str, str]:

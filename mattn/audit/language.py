@@ -19,6 +19,7 @@ from mattn.audit.subject import Subject
 __all__ = ["BeamReport", "LabelReport", "audit_beam", "audit_labels"]
 
 
+# Long because: a third is docstring; the loop reads one gradient.
 def audit_labels(
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
