@@ -18,22 +18,19 @@ the program, not the speed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
-import time
 import weakref
+from argparse import SUPPRESS
 from collections.abc import Callable
-from pathlib import Path
+from typing import NamedTuple
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+import measure
 import numpy as np
-import record
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -131,28 +128,25 @@ PASSES = ["forward", "forward and backward"]
 CASES = ["causal", "full", "window", "padding", "documents", "causal, Tk = 3T/2"]
 
 
-def cpu_seconds(f: Callable[[], None]) -> float:
-    start = time.process_time()
-    f()
-    return time.process_time() - start
+class Compared(NamedTuple):
+    """Least CPU seconds of both, the median ratio second/first, and the runs."""
+
+    first: float
+    second: float
+    median: float
+    n_runs: int
 
 
-def by_turns(
+def compared(
     first: Callable[[], None], second: Callable[[], None], *, budget: float, least: int
-) -> tuple[float, float, float, int]:
-    """Least seconds of both, the median ratio second/first, and the runs.
-
-    They run in turn, as often as the budget of CPU seconds allows.
-    """
-    a, b = [], []
-    if min(cpu_seconds(first), cpu_seconds(second)) > 0.5:  # warm
+) -> Compared:
+    """Both by turns, as often as the budget of CPU seconds allows."""
+    if min(measure.timed(run)[0] for run in (first, second)) > 0.5:  # warm
         least = min(least, 2)
-    while len(a) < least or (sum(a) + sum(b) < budget and len(a) < 200):
-        pair = [(a, first), (b, second)]
-        for times, f in pair if len(a) % 2 else pair[::-1]:
-            times.append(cpu_seconds(f))
-    median = statistics.median(y / x for x, y in zip(a, b, strict=True))
-    return min(a), min(b), median, len(a)
+    runs = {"first": first, "second": second}
+    a, b = measure.by_turns(runs, least=least, budget=budget).values()
+    median = measure.median_ratio(b, a)
+    return Compared(measure.least_seconds(a), measure.least_seconds(b), median, len(a))
 
 
 def measure_fused(lengths: list[int], budget: float, least: int) -> list[dict]:
@@ -163,7 +157,7 @@ def measure_fused(lengths: list[int], budget: float, least: int) -> list[dict]:
     for T, B, name, which in bar:
         bar.set_description(f"fused, T = {T}, {name}")
         case, backward = Case(name, T, B), which != "forward"
-        sdpa, own, median, runs = by_turns(
+        sdpa, own, median, runs = compared(
             case.direct(backward=backward),
             case.fused(backward=backward),
             budget=budget,
@@ -194,7 +188,7 @@ def measure_skipping(lengths: list[int], budget: float, least: int) -> list[dict
             Case("causal", T).blockwise(backward=which != "forward", skip=skip)
             for skip in (True, False)
         )
-        quick, slow, median, runs = by_turns(skip, read_all, budget=budget, least=least)
+        quick, slow, median, runs = compared(skip, read_all, budget=budget, least=least)
         rows.append(
             {
                 "T": T,
@@ -283,7 +277,7 @@ def naive_child(lengths: list[int], least: int) -> list[dict]:
                 times, faults = [], []
                 for _ in range(least):
                     before = _page_faults()
-                    times.append(cpu_seconds(run))
+                    times.append(measure.timed(run)[0])
                     faults.append(_page_faults() - before)
                 row[f"{name}_ms"] = _ms(min(times))
                 row[f"{name}_page_faults"] = int(statistics.median(faults))
@@ -324,42 +318,59 @@ def _without_labels(row: dict) -> dict:
 
 
 def print_tables(result: dict) -> None:
+    """Each part of the record as a table."""
+    print_fused(result["fused"])
+    print_skipping(result["skipping"])
+    print_memory(result["memory"])
+    print_allocator(result["allocator"])
+
+
+def print_fused(rows: list[dict]) -> None:
     print("\nFused core and SDPA called directly (CPU ms)")
     print(
         f"{'mask':17}{'T':>5}{'batch':>6}  {'pass':21}{'SDPA':>10}{'mattn':>10}"
         f"{'ratio':>7}{'median':>7}"
     )
-    for r in result["fused"]:
+    for r in rows:
         print(
             f"{r['mask']:17}{r['T']:5}{r['batch']:6}  {r['pass']:21}"
             f"{r['sdpa_ms']:10.2f}{r['mattn_ms']:10.2f}{r['ratio']:7.2f}"
             f"{r['median_ratio']:7.2f}"
         )
+
+
+def print_skipping(rows: list[dict]) -> None:
     print("\nBlock-wise, causal: blocks skipped, all blocks read (CPU ms)")
     print(f"{'T':>5}  {'pass':21}{'skipped':>10}{'all':>10}{'times':>7}{'median':>7}")
-    for r in result["skipping"]:
+    for r in rows:
         print(
             f"{r['T']:5}  {r['pass']:21}{r['skipping_ms']:10.1f}"
             f"{r['reading_all_ms']:10.1f}{r['times_as_fast']:7.2f}"
             f"{r['median_times_as_fast']:7.2f}"
         )
+
+
+def print_memory(found: dict) -> None:
     print("\nPeak of live tensors beyond the inputs (MiB)")
     print(f"{'T':>5}  {'pass':21}{'block-wise':>12}{'dense':>10}")
-    for r in result["memory"]["rows"]:
+    for r in found["rows"]:
         dense = f"{r['dense_mib']:10.1f}" if "dense_mib" in r else ""
         print(f"{r['T']:5}  {r['pass']:21}{r['blockwise_mib']:12.1f}{dense}")
-    for which, fit in result["memory"]["fit"].items():
+    for which, fit in found["fit"].items():
         print(
             f"  block-wise, {which}: {fit['constant_mib']} MiB and "
             f"{fit['kib_per_token']} KiB a token; at most "
             f"{100 * fit['largest_deviation']:.1f} % off"
         )
+
+
+def print_allocator(found: dict) -> None:
     print("\nDense attention by allocator: as it is, temporaries kept mapped (CPU ms)")
     print(
         f"{'T':>5}  {'pass':21}{'as it is':>10}{'faults':>9}{'mapped':>10}{'faults':>9}"
         f"{'share':>7}{'SDPA':>10}{'mapped':>10}"
     )
-    for r in result["allocator"]["rows"]:
+    for r in found["rows"]:
         a, b = r["as_it_is"], r["kept_mapped"]
         print(
             f"{r['T']:5}  {r['pass']:21}{a['dense_ms']:10.1f}{a['dense_page_faults']:9}"
@@ -381,17 +392,11 @@ def _bar(items: list) -> tqdm:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.arguments(__doc__, "attention_cpu")
     parser.add_argument("--quick", action="store_true", help="seconds, not minutes")
-    parser.add_argument("--note", default="", help="what else to know of the machine")
-    parser.add_argument(
-        "--to", type=Path, default=record.RECORDS / "attention_cpu.json"
-    )
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    measure.one_thread()
     torch.manual_seed(0)
     if args.child:
         print(json.dumps(naive_child(*json.loads(args.child))))
@@ -400,7 +405,7 @@ def main() -> None:
     budget, least = (0.01, 2) if args.quick else (2.0, 5)
     result = {
         "what": "attention on the CPU: fused, block-wise, dense",
-        **record.header(note=args.note),
+        **measure.header(note=args.note),
         "quick": args.quick,
         "sizes": {"heads": H, "features": D, "dtype": "float32", "window": WINDOW},
         "fused": measure_fused(lengths, budget, least),
@@ -409,7 +414,7 @@ def main() -> None:
         "allocator": measure_allocator(lengths[:-1], least),
     }
     print_tables(result)
-    record.write(result, args.to)
+    measure.write(result, args.to)
     print(f"\nwritten: {args.to}")
 
 

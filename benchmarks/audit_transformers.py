@@ -9,18 +9,17 @@ downloaded. The tests audit a part of the same list.
 from __future__ import annotations
 
 import sys
-import time
 import warnings
 from typing import Any
 
-import record
+import measure
 import torch
 import transformers
 from torch import nn
 
 from mattn.audit import Report, audit
 
-PATH = record.RECORDS / "audit_transformers.json"
+PATH = measure.RECORDS / "audit_transformers.json"
 T = 10
 
 WIDE = {
@@ -184,7 +183,7 @@ def row(name: str, model: nn.Module, report: Report) -> dict[str, Any]:
     return {
         "name": name,
         "class": type(model).__name__,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": measure.n_parameters(model),
         "window": getattr(model.config, "sliding_window", None),
         "ok": report.ok,
         "seen_by": sorted({leak.probe for leak in report.leaks}),
@@ -199,25 +198,23 @@ def row(name: str, model: nn.Module, report: Report) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    torch.set_num_threads(1)
+    measure.one_thread()
     warnings.simplefilter("ignore")
     rows = []
     for name in names or [*DECODERS, *ENCODERS]:
         model = build(name)
-        start = time.process_time()
-        report = audit(model, tokens())
+        seconds, report = measure.timed(lambda model=model: audit(model, tokens()))
         rows.append(row(name, model, report))
-        seconds = time.process_time() - start
         print(
             f"{name:20} ok={report.ok} {rows[-1]['seen_by']} {seconds:.1f} s",
             flush=True,
         )
     if names:
         return
-    head = record.header()
+    head = measure.header()
     head["versions"]["transformers"] = transformers.__version__
     what = "audit(model, tokens) of models with random weights, as their configurations"
-    record.write({"what": what, **head, "length": T, "models": rows}, PATH)
+    measure.write({"what": what, **head, "length": T, "models": rows}, PATH)
 
 
 if __name__ == "__main__":

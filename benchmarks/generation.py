@@ -14,15 +14,9 @@ neighbouring runs. --quick: a small model and few tokens, to check the program.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import time
-from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import record
+import measure
 
 from mattn import Config, Decoder
 from mattn.generation import generate, stream
@@ -33,38 +27,18 @@ QUICK = Config(n_symbols=256, d_model=64, n_layers=2, n_heads=2)
 N_TOKENS, PLACES, N_NEAR, N_PROMPTS = 512, (50, 500), 20, 16
 
 
-def cpu(run) -> tuple[float, object]:
-    """CPU seconds of ``run()``, and its result."""
-    began = time.process_time()
-    out = run()
-    return time.process_time() - began, out
-
-
-def by_turns(runs: dict, n_rounds: int) -> dict[str, list]:
-    """Each of ``runs`` once in every round: name → [(seconds, result), …]."""
-    found: dict[str, list] = {name: [] for name in runs}
-    for _ in range(n_rounds):
-        for name, run in runs.items():
-            found[name].append(cpu(run))
-    return found
-
-
-def ratio(above: list, below: list) -> float:
-    return statistics.median(a / b for (a, _), (b, _) in zip(above, below, strict=True))
-
-
 def cache(model: Decoder, n_tokens: int, n_rounds: int) -> dict:
     """Many tokens from one prompt, with and without the cache."""
     runs = {
         "cached": lambda: generate(model, [[1]], n_tokens),
         "uncached": lambda: generate(model, [[1]], n_tokens, cached=False),
     }
-    found = by_turns(runs, n_rounds)
+    found = measure.by_turns(runs, least=n_rounds)
     assert found["cached"][0][1] == found["uncached"][0][1]
     return {
         "n_tokens": n_tokens,
-        "seconds": {name: min(s for s, _ in times) for name, times in found.items()},
-        "times_as_fast": ratio(found["uncached"], found["cached"]),
+        "seconds": {name: measure.least_seconds(t) for name, t in found.items()},
+        "times_as_fast": measure.median_ratio(found["uncached"], found["cached"]),
     }
 
 
@@ -74,7 +48,7 @@ def steps(model: Decoder, places: tuple[int, int], n_rounds: int) -> dict:
     medians, curve = [], []
     for _ in range(n_rounds):
         tokens = stream(model, [1], n_tokens)
-        times = [cpu(lambda tokens=tokens: next(tokens))[0] for _ in range(n_tokens)]
+        times = [measure.timed(lambda t=tokens: next(t))[0] for _ in range(n_tokens)]
         near = [times[p - N_NEAR // 2 : p + N_NEAR // 2] for p in places]
         medians.append([statistics.median(part) for part in near])
         curve.append(times)
@@ -95,34 +69,31 @@ def batch(model: Decoder, n_tokens: int, n_rounds: int) -> dict:
     lengths = [8 + 3 * i for i in range(N_PROMPTS)]
     prompts = [[(7 * i + t) % 256 for t in range(n)] for i, n in enumerate(lengths)]
     one = prompts[N_PROMPTS // 2]
-    found = by_turns(
+    found = measure.by_turns(
         {
             "one": lambda: generate(model, [one], n_tokens),
             "all": lambda: generate(model, prompts, n_tokens),
         },
-        n_rounds,
+        least=n_rounds,
     )
     return {
         "n_prompts": N_PROMPTS,
         "prompt_lengths": lengths,
         "n_tokens": n_tokens,
         "tokens_per_second": {
-            "one": n_tokens / min(s for s, _ in found["one"]),
-            "all": N_PROMPTS * n_tokens / min(s for s, _ in found["all"]),
+            "one": n_tokens / measure.least_seconds(found["one"]),
+            "all": N_PROMPTS * n_tokens / measure.least_seconds(found["all"]),
         },
-        "times_as_many": N_PROMPTS * ratio(found["one"], found["all"]),
+        "times_as_many": N_PROMPTS * measure.median_ratio(found["one"], found["all"]),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measure.arguments(__doc__, "generation_cpu")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--note", default="")
-    parser.add_argument(
-        "--to", type=Path, default=record.RECORDS / "generation_cpu.json"
-    )
     options = parser.parse_args()
+    measure.one_thread()
     start(0)
     config = QUICK if options.quick else CONFIG
     model = Decoder(config)
@@ -131,7 +102,7 @@ def main() -> None:
     for _ in range(2):
         generate(model, [[1]], 8)
     found = {
-        **record.header(note=options.note),
+        **measure.header(note=options.note),
         "what": "generation by mattn's Decoder, float32, greedy, CPU seconds",
         "model": {"layers": config.n_layers, "width": config.d_model}
         | {"heads": config.n_heads, "parameters": config.n_parameters},
@@ -142,7 +113,7 @@ def main() -> None:
     for name in ("cache", "steps", "batch"):
         shown = {k: v for k, v in found[name].items() if k != "curve"}
         print(f"{name}: {shown}")
-    record.write(rounded(found), options.to)
+    measure.write(rounded(found), options.to)
 
 
 def rounded(value):
@@ -151,7 +122,7 @@ def rounded(value):
         return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):
         return [rounded(v) for v in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    return measure.digits(value) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

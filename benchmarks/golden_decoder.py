@@ -8,16 +8,14 @@ are stored exactly; beside them tokens, logits (float32) and greedy tokens.
     python benchmarks/golden_decoder.py
 """
 
-import datetime
-import json
 import platform
-from pathlib import Path
 
+import measure
 import numpy as np
 import torch
 import transformers
 
-RECORD = Path(__file__).parent.parent / "mattn" / "records" / "golden_decoder.json"
+RECORD = measure.RECORDS / "golden_decoder.json"
 CONFIG = {
     "model_type": "llama",
     "vocab_size": 29,
@@ -70,13 +68,9 @@ def main() -> None:
     record = {
         "what": "logits of transformers' LlamaForCausalLM, float32, eager attention",
         "command": "python benchmarks/golden_decoder.py",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "versions": measure.versions(torch, transformers),
         "machine": platform.machine(),
-        "date": datetime.date.today().isoformat(),
+        "date": measure.today(),
         "config": CONFIG,
         "unit": UNIT,
         "weights": weights,
@@ -84,8 +78,7 @@ def main() -> None:
         "logits": [[round(value, 6) for value in row] for row in logits.tolist()],
         "greedy": written.tolist(),
     }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    measure.write(record, RECORD, compact=True)
 
 
 if __name__ == "__main__":

@@ -126,13 +126,13 @@ def main(numbers: list[str]) -> None:
 
 def write(rows: list[dict]) -> None:
     """The record, with machine, versions, command and date."""
-    import record
+    import measure
 
-    head = record.header()
+    head = measure.header()
     head["command"] = "python benchmarks/mutate.py"
     what = "mutations of mattn, one at a time, and what saw each of them"
-    record.write(
-        {"what": what, **head, "mutants": rows}, record.RECORDS / "mutants.json"
+    measure.write(
+        {"what": what, **head, "mutants": rows}, measure.RECORDS / "mutants.json"
     )
 
 

@@ -22,7 +22,6 @@ training text, while the rest was trained on; here all of it is.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
@@ -31,12 +30,8 @@ import statistics
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["MATTN_PROGRESS"] = "0"
-
-import record
+import measure
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -153,13 +148,22 @@ class Run:
         threading.Thread(target=train, daemon=True).start()
 
     def turn(self) -> None:
-        before = cpu_seconds()
+        before = measure.cpu_seconds(children=True)
         self._mine.release()
         self._yours.acquire()
-        self.seconds += cpu_seconds() - before
+        self.seconds += measure.cpu_seconds(children=True) - before
         self.clock.append(self.seconds)
         if self.error is not None:
             raise self.error
+
+    def row(self, reference: float, held_out: Tensor) -> dict:
+        """What the record keeps, beside the reference's seconds."""
+        return {
+            "steps": self.n_steps,
+            "cpu_seconds": round(self.seconds, 2),
+            "share": round(self.seconds / reference, 4),
+            "loss": round(evaluate(self.model, held_out), 4),
+        }
 
     def curve(self) -> list[tuple[float, float]]:
         """CPU seconds at the end of each turn, mean training loss in it."""
@@ -177,16 +181,17 @@ class Run:
             yield next(self.batches)
 
 
-def cpu_seconds() -> float:
-    return sum(os.times()[:4])
-
-
-def one_seed(seed: int, scale: float) -> dict:
+def corpus() -> tuple[int, Tensor, Tensor]:
+    """How many symbols there are, and the tokens to train and to validate on."""
     text = tiny_shakespeare()
     characters = Characters(text)
     tokens = characters.encode(text)
     cut = int(0.9 * len(tokens))
-    train, validation = tokens[:cut], tokens[cut:]
+    return len(characters), tokens[:cut], tokens[cut:]
+
+
+def one_seed(seed: int, scale: float) -> dict:
+    n_symbols, train, validation = corpus()
     held_out = windows(validation, length=65, overlap=1)
 
     def batches(n_rows: int, length: int) -> Iterator[Tensor]:
@@ -195,7 +200,7 @@ def one_seed(seed: int, scale: float) -> dict:
 
     def run(model: type, shape: dict, n_steps: int, **options) -> Run:
         torch.manual_seed(seed)
-        made = Run(model(len(characters)), batches(**shape), int(n_steps * scale))
+        made = Run(model(n_symbols), batches(**shape), int(n_steps * scale))
         made.begin(**options)
         return made
 
@@ -215,12 +220,7 @@ def one_seed(seed: int, scale: float) -> dict:
             each.turn()
     found = {}
     for name, each in runs.items():
-        found[name] = {
-            "steps": each.n_steps,
-            "cpu_seconds": round(each.seconds, 2),
-            "share": round(each.seconds / runs["reference"].seconds, 4),
-            "loss": round(evaluate(each.model, held_out), 4),
-        }
+        found[name] = each.row(runs["reference"].seconds, held_out)
         print(f"seed {seed}, {name}: {found[name]}", flush=True)
         found[name]["curve"] = each.curve()
     return found
@@ -228,26 +228,21 @@ def one_seed(seed: int, scale: float) -> dict:
 
 def choose(scale: float) -> None:
     """Train on eight ninths of the training text, compare on the first ninth."""
-    text = tiny_shakespeare()
-    characters = Characters(text)
-    tokens = characters.encode(text)
-    cut = int(0.9 * len(tokens))
-    held_out = windows(tokens[: cut // 9], length=65, overlap=1)
+    n_symbols, train, _ = corpus()
+    n_chosen_on = len(train) // 9
+    held_out = windows(train[:n_chosen_on], length=65, overlap=1)
     for options in itertools.product(*CHOICES.values()):
         chosen = dict(zip(CHOICES, options, strict=True))
         start(0)
-        model = ours(len(characters), **chosen)
+        model = ours(n_symbols, **chosen)
         draws = torch.Generator().manual_seed(0)
-        batches = random_windows(tokens[cut // 9 : cut], **OURS_BATCH, generator=draws)
-        n_steps, began = int(OURS["1"] * scale), cpu_seconds()
+        rest = train[n_chosen_on:]
+        batches = random_windows(rest, **OURS_BATCH, generator=draws)
+        n_steps, began = int(OURS["1"] * scale), measure.cpu_seconds(children=True)
         fit(model, batches, n_steps=n_steps, lr=OURS_LR, recipe=OURS_RECIPE)
-        seconds = cpu_seconds() - began
+        seconds = measure.cpu_seconds(children=True) - began
         loss = evaluate(model, held_out)
         print(f"{chosen}: {n_steps} steps, {seconds:.0f} s, {loss:.4f}", flush=True)
-
-
-def n_parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def summary(seeds: dict[str, dict]) -> dict:
@@ -263,21 +258,21 @@ def summary(seeds: dict[str, dict]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measure.arguments(__doc__, "training_cpu")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps")
-    parser.add_argument("--note", default="")
-    parser.add_argument("--to", type=Path, default=record.RECORDS / "training_cpu.json")
     parser.add_argument(
         "--join", action="store_true", help="keep the seeds that the record has"
     )
     parser.add_argument("--choose", type=float, metavar="SHARE")
     options = parser.parse_args()
+    os.environ["MATTN_PROGRESS"] = "0"
+    measure.one_thread()
     if options.choose:
         choose(options.choose)
         return
     start(0)
-    header, seeds = record.header(note=options.note), {}
+    header, seeds = measure.header(note=options.note), {}
     if options.join and options.to.is_file():
         before = json.loads(options.to.read_text())
         seeds = before["seeds"]
@@ -285,12 +280,12 @@ def main() -> None:
     for seed in options.seeds:
         seeds[str(seed)] = one_seed(seed, options.scale)
         model, theirs = ours(65), Reference(65)
-        record.write(
+        measure.write(
             {
                 **header,
                 "what": "validation loss, nats per character, against CPU time",
                 "reference": REFERENCE_BATCH
-                | {"lr": REFERENCE_LR, "parameters": n_parameters(theirs)},
+                | {"lr": REFERENCE_LR, "parameters": measure.n_parameters(theirs)},
                 "reference_recipe": asdict(REFERENCE_RECIPE),
                 "ours": asdict(model.config)
                 | OURS_BATCH

@@ -7,11 +7,11 @@ stands while the model is validated.
 
 from __future__ import annotations
 
-import argparse
 import functools
-import time
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
 
-import record as records
+import measure
 import torch
 
 from mattn.config import Config
@@ -23,13 +23,59 @@ from mattn.losses import translation_loss
 from mattn.metrics import translation_scores
 from mattn.models import EncoderDecoder
 from mattn.repro import start
-from mattn.training import Recipe, fit
+from mattn.training import History, Recipe, fit
 
 LONGEST = 60  # tokens of a translation
+SMOOTHING = 0.1
+TEST = "test_2016_flickr"
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
+    given = _options()
+    generator = start(given.seed)
+    data = sentences(given)
+    joint = BytePairs((text for pair in data["train"] for text in pair), given.symbols)
+    tokens = {
+        split: [(joint.encode(german), joint.encode(english)) for german, english in p]
+        for split, p in data.items()
+    }
+    model = build(given, len(joint))
+    training = Training(model, tokens["val"])
+    history = training.run(
+        pair_batches(tokens["train"], n_tokens=given.tokens, generator=generator), given
+    )
+    references = [english for _, english in data[TEST]]
+    scores, greedy = translated(model, joint, tokens[TEST], references, given.beams)
+    stride = max(1, given.steps // 200)
+    hidden = ("checkpoint", "download", "quick", "to", "note")
+    result = {
+        "what": "German to English, Multi30k, test_2016_flickr, whole test set, cased, "
+        "detokenised",
+        **measure.header(note=given.note),
+        "quick": given.quick,
+        "settings": {k: v for k, v in vars(given).items() if k not in hidden},
+        "parameters": measure.n_parameters(model),
+        "training_cpu_seconds": round(training.seconds, 1),
+        "test_sentences": len(references),
+        "scores": scores,
+        "exposure": exposure(model, tokens[TEST], greedy),
+        "curve": training.curve,
+        "training_loss": {
+            "stride": stride,
+            "smoothing": SMOOTHING,
+            "nats_per_token": [round(x, 3) for x in history.losses[::stride]],
+        },
+        "gpu": "not measured: what this model reaches when trained to convergence",
+    }
+    measure.write(result, given.to)
+
+
+def _options() -> Namespace:
+    ask = measure.arguments(__doc__, "translation_cpu")
+    ask.set_defaults(
+        note="a virtual machine shared with other work; CPU-seconds are those of "
+        "this process"
+    )
     ask.add_argument("--steps", type=int, default=2000)
     ask.add_argument("--tokens", type=int, default=1024, help="a batch, either side")
     ask.add_argument("--width", type=int, default=128)
@@ -43,85 +89,90 @@ def main() -> None:
     ask.add_argument("--download", action="store_true")
     ask.add_argument("--checkpoint", help="a file to go on from if it is there")
     ask.add_argument("--quick", action="store_true", help="20 sentences: a trial")
-    ask.add_argument("--to", default=str(records.RECORDS / "translation_cpu.json"))
-    given = ask.parse_args()
+    return ask.parse_args()
 
-    generator = start(given.seed)
+
+def sentences(given: Namespace) -> dict[str, list[tuple[str, str]]]:
+    """Split → pairs (German, English); a few of them for a trial."""
     data = {
         split: multi30k(split, download=given.download)
-        for split in ("train", "val", "test_2016_flickr")
+        for split in ("train", "val", TEST)
     }
-    if given.quick:
-        data = {split: pairs[:20] for split, pairs in data.items()}
-    joint = BytePairs((text for pair in data["train"] for text in pair), given.symbols)
-    tokens = {
-        split: [(joint.encode(german), joint.encode(english)) for german, english in p]
-        for split, p in data.items()
-    }
+    return {s: pairs[:20] for s, pairs in data.items()} if given.quick else data
+
+
+def build(given: Namespace, n_symbols: int) -> EncoderDecoder:
     config = Config(
-        n_symbols=len(joint),
+        n_symbols=n_symbols,
         d_model=given.width,
         n_layers=given.layers,
         n_heads=given.width // 32,
         tied=True,
         dropout=given.dropout,
     )
-    model = EncoderDecoder(config)
-    recipe = Recipe(muon_lr=given.muon_lr, betas=(0.9, 0.98), weight_decay=0.01)
-    curve: list[dict] = []
-    began, validating = time.process_time(), 0.0
+    return EncoderDecoder(config)
 
-    def trained_for() -> float:
-        return time.process_time() - began - validating
 
-    def batches():
-        """The training batches; every 300 steps the validation loss is noted."""
-        source = pair_batches(
-            tokens["train"], n_tokens=given.tokens, generator=generator
+class Training:
+    """A training run, its clock, which stands during validation, and its curve."""
+
+    def __init__(self, model: EncoderDecoder, validation: list):
+        self.model, self.validation = model, validation
+        self.seconds = 0.0
+        self.curve: list[dict] = []
+
+    def run(self, batches: Iterable, given: Namespace) -> History:
+        self._began = measure.cpu_seconds()
+        recipe = Recipe(muon_lr=given.muon_lr, betas=(0.9, 0.98), weight_decay=0.01)
+        history = fit(
+            self.model,
+            self._noted(batches),
+            n_steps=given.steps,
+            lr=given.lr,
+            recipe=recipe,
+            loss=functools.partial(translation_loss, ignore=PAD, smoothing=SMOOTHING),
+            checkpoint=given.checkpoint,
         )
-        for step, batch in enumerate(source):
+        self._note(given.steps)
+        return history
+
+    def _noted(self, batches: Iterable) -> Iterator:
+        """The batches; every 300 steps the validation loss is noted."""
+        for step, batch in enumerate(batches):
             if step and step % 300 == 0:
-                note(step)
+                self._note(step)
             yield batch
 
-    def note(step: int) -> None:
-        nonlocal validating
-        seconds, before = trained_for(), time.process_time()
-        loss = teacher_forced(model, tokens["val"])[0]
-        validating += time.process_time() - before
-        curve.append(
+    def _note(self, step: int) -> None:
+        self.seconds += measure.cpu_seconds() - self._began
+        loss = teacher_forced(self.model, self.validation)[0]
+        self._began = measure.cpu_seconds()
+        self.curve.append(
             {
                 "step": step,
-                "cpu_seconds": round(seconds, 1),
+                "cpu_seconds": round(self.seconds, 1),
                 "validation_nats_per_token": round(loss, 4),
             }
         )
-        print(curve[-1], flush=True)
+        print(self.curve[-1], flush=True)
 
-    history = fit(
-        model,
-        batches(),
-        n_steps=given.steps,
-        lr=given.lr,
-        recipe=recipe,
-        loss=functools.partial(translation_loss, ignore=PAD, smoothing=0.1),
-        checkpoint=given.checkpoint,
-    )
-    training_seconds = trained_for()
-    note(given.steps)
 
-    test = data["test_2016_flickr"]
-    sources = [source for source, _ in tokens["test_2016_flickr"]]
-    references = [english for _, english in test]
-    scores, outputs, found_by = {}, {}, {}
-    for name, n_beams in (("greedy", 1), (f"beam {given.beams}", given.beams)):
-        before = time.process_time()
-        found = translate(
-            model, sources, LONGEST, start=START, stop=END, n_beams=n_beams
-        )
-        found_by[name] = found
-        outputs[name] = [joint.decode(row) for row in found]
-        metrics = translation_scores(outputs[name], references)
+def translated(
+    model: EncoderDecoder, joint: BytePairs, pairs: list, references: list, n_beams: int
+) -> tuple[dict, list]:
+    """Scores of greedy and of beam search, and what the greedy one wrote."""
+    sources = [source for source, _ in pairs]
+    scores, written = {}, {}
+    for name, n in (("greedy", 1), (f"beam {n_beams}", n_beams)):
+
+        def search(name=name, n=n) -> dict:
+            written[name] = translate(
+                model, sources, LONGEST, start=START, stop=END, n_beams=n
+            )
+            texts = [joint.decode(row) for row in written[name]]
+            return translation_scores(texts, references)
+
+        seconds, metrics = measure.timed(search)
         scores[name] = {
             m: {
                 "score": round(float(s.score), 2),
@@ -131,34 +182,9 @@ def main() -> None:
             }
             for m, s in metrics.items()
         }
-        scores[name]["cpu_seconds"] = round(time.process_time() - before, 1)
+        scores[name]["cpu_seconds"] = round(seconds, 1)
         print(name, *(str(s) for s in metrics.values()), flush=True)
-
-    stride = max(1, given.steps // 200)
-    hidden = ("checkpoint", "download", "quick", "to")
-    result = {
-        "what": "German to English, Multi30k, test_2016_flickr, whole test set, cased, "
-        "detokenised",
-        **records.header(
-            note="a virtual machine shared with other work; CPU-seconds are those of "
-            "this process"
-        ),
-        "quick": given.quick,
-        "settings": {k: v for k, v in vars(given).items() if k not in hidden},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "training_cpu_seconds": round(training_seconds, 1),
-        "test_sentences": len(test),
-        "scores": scores,
-        "exposure": exposure(model, tokens["test_2016_flickr"], found_by["greedy"]),
-        "curve": curve,
-        "training_loss": {
-            "stride": stride,
-            "smoothing": 0.1,
-            "nats_per_token": [round(x, 3) for x in history.losses[::stride]],
-        },
-        "gpu": "not measured: what this model reaches when trained to convergence",
-    }
-    records.write(result, records.Path(given.to))
+    return scores, written["greedy"]
 
 
 @torch.no_grad()

@@ -77,6 +77,7 @@ def _scores(q: Tensor, k: Tensor, scale: float | None) -> Tensor:
     return q @ k.mT
 
 
+# Long because: a third is the docstring; the loop over blocks is one thought.
 def blockwise_attention(
     q: Float[Tensor, "*batch Tq D"],
     k: Float[Tensor, "... Tk D"],
@@ -192,6 +193,7 @@ def _attend_rows(
     return softmax.finish(seen).to(q.dtype)
 
 
+# Long because: half of it is signature and docstring.
 def fused_attention(
     q: Float[Tensor, "B H Tq D"],
     k: Float[Tensor, "B Hkv Tk D"],

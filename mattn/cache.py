@@ -88,17 +88,20 @@ class KVCache(Part):
         k: Float[Tensor, "B H T D"],
         v: Float[Tensor, "B H T Dv"],
         slots: Int[Tensor, "*rows T"] | None = None,
+        *,
+        checked: bool = False,
     ) -> tuple[
         Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"], Int[Tensor, "*rows S"]
     ]:
         """Add ``T`` tokens; return all keys, values and slots to attend to.
 
         ``slots``, by default the next ones, are negative where a row holds no
-        token; the others grow from token to token, also from call to call.
+        token; the others grow from token to token, also from call to call. Who has
+        asked :meth:`place` about them says that they are ``checked``.
         """
         self._check(k, v, slots)
         n, counted = k.shape[2], slots is None and self._last is None
-        slots = self._place(slots, len(k), n, k.device)
+        slots = self.place(slots, len(k), n, k.device, checked=checked)
         at = self._places(slots, counted)
         # The first query of a chunk may see a key that the chunk's last key writes
         # over: attend to old and new, then write.

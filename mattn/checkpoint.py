@@ -6,6 +6,7 @@ import collections
 import itertools
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Run:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def load(self, path: Path, batches) -> None:
+    def load(self, path: Path, batches: Iterator[Any]) -> None:
         """Take up a checkpoint, and read past the batches it has used.
 
         Nothing of the run changes before all of it is known to fit.
@@ -80,6 +81,30 @@ class Run:
                 "mattn; got another file of safetensors. Delete it, or give another "
                 "name, to begin anew."
             )
+        self._check_asked(path, found, metadata)
+        losses = found.pop("losses").tolist()
+        _check_read(path, batches, len(losses), metadata["last_batch"])
+        self.steps.extend(range(len(losses)))
+        self.losses.extend(losses)
+        targets = self.tensors()
+        with torch.no_grad():
+            for name in targets:
+                if name.startswith("model."):
+                    targets[name].copy_(found[name])
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in found.items():
+                kind, *where = name.split(".")
+                if kind == "optimizer" and int(where[0]) == i:
+                    state.setdefault(int(where[1]), {})[where[2]] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(found["random"])
+
+    def _check_asked(
+        self, path: Path, found: dict[str, Tensor], metadata: dict[str, str]
+    ) -> None:
+        """``ValueError`` where another run, rule or model was asked for."""
         before = json.loads(metadata["asked"])
         now = json.loads(json.dumps(self.asked))
         changed = sorted(name for name in now if before.get(name) != now[name])
@@ -98,30 +123,20 @@ class Run:
                 f"fit: expected {path.name} to be of this run; got one of another "
                 f"{', '.join(changed) or 'model'}. Delete it to begin anew."
             )
-        losses = found.pop("losses").tolist()
-        used = collections.deque(itertools.islice(batches, len(losses)), maxlen=1)
-        if not used or str(_digest(batch_tensors(used[0]))) != metadata["last_batch"]:
-            raise ValueError(
-                f"fit: expected the batches that {path.name} was trained on, from "
-                "their beginning; got others. Build them anew with the same seed; or "
-                "they draw from the global generator, as dropout does: give what "
-                "shuffles them, such as a DataLoader, a generator of its own."
-            )
-        self.steps.extend(range(len(losses)))
-        self.losses.extend(losses)
-        targets = self.tensors()
-        with torch.no_grad():
-            for name in own:
-                targets[name].copy_(found[name])
-        for i, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in found.items():
-                kind, *where = name.split(".")
-                if kind == "optimizer" and int(where[0]) == i:
-                    state.setdefault(int(where[1]), {})[where[2]] = tensor
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(found["random"])
+
+
+def _check_read(
+    path: Path, batches: Iterator[Any], n_read: int, last_batch: str
+) -> None:
+    """Reads past the batches that were used; ``ValueError`` if they are others."""
+    used = collections.deque(itertools.islice(batches, n_read), maxlen=1)
+    if not used or str(_digest(batch_tensors(used[0]))) != last_batch:
+        raise ValueError(
+            f"fit: expected the batches that {path.name} was trained on, from "
+            "their beginning; got others. Build them anew with the same seed; or "
+            "they draw from the global generator, as dropout does: give what "
+            "shuffles them, such as a DataLoader, a generator of its own."
+        )
 
 
 def batch_tensors(batch: Any) -> list[Tensor]:

@@ -21,6 +21,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest allowed difference from a float64 reference, by dtype."""
 
 
+# Long because: of its lines half are the docstring; it is one comparison.
 def same(
     a: Tensor | ArrayLike,
     b: Tensor | ArrayLike,
@@ -66,6 +67,7 @@ def same(
         )
 
 
+# Long because: of its lines half are the signature and the docstring.
 def influence(
     function: Callable[[Tensor], Tensor],
     x: Shaped[Tensor, "T *features"],
@@ -89,23 +91,8 @@ def influence(
             [ True,  True, False],
             [ True,  True,  True]])
     """
-    # None: features, which have no vocabulary.
-    size = None if x.dtype.is_floating_point else n_symbols or 0
-    if size is not None and size < 2:
-        raise ValueError(
-            f"influence: expected n_symbols >= 2 for integer tokens; got {n_symbols}. "
-            "It is the size of the vocabulary."
-        )
-    if n_tries < 1:
-        raise ValueError(
-            f"influence: expected n_tries >= 1; got {n_tries}. Without a try nothing "
-            "is known."
-        )
-    if size is None and not x.isfinite().all():
-        raise ValueError(
-            "influence: expected finite features; got NaN or ∞, which noise does not "
-            "change. Give other input."
-        )
+    size = _vocabulary(x, n_symbols)
+    _check_tries(n_tries)
     if generator is None:
         generator = torch.Generator(device=x.device).manual_seed(0)
     with torch.no_grad():
@@ -120,21 +107,49 @@ def influence(
         for j in range(len(x)):
             for _ in range(n_tries):
                 changed = x.clone()
-                if size is not None:
-                    step = torch.randint(
-                        1, size, (), generator=generator, device=x.device
-                    )
-                    changed[j] = (x[j] + step) % size
-                else:
-                    noise = torch.randn(
-                        x[j].shape, generator=generator, dtype=x.dtype, device=x.device
-                    )
-                    changed[j] = x[j] + noise * x[j].abs().clamp(min=1)
+                changed[j] = _another(x[j], size, generator)
                 after = function(changed)
                 # NaN differs from itself: equal means equal or both NaN.
                 equal = (after == before) | (after.isnan() & before.isnan())
                 reached[:, j] |= ~equal[..., None].flatten(1).all(dim=1).cpu()
     return reached
+
+
+def _vocabulary(x: Tensor, n_symbols: int | None) -> int | None:
+    """Its size, or None for features, which have none.
+
+    ``ValueError`` for what cannot be changed into something else.
+    """
+    if not x.dtype.is_floating_point:
+        if n_symbols is None or n_symbols < 2:
+            raise ValueError(
+                "influence: expected n_symbols >= 2 for integer tokens; got "
+                f"{n_symbols}. It is the size of the vocabulary."
+            )
+        return n_symbols
+    if not x.isfinite().all():
+        raise ValueError(
+            "influence: expected finite features; got NaN or ∞, which noise does not "
+            "change. Give other input."
+        )
+    return None
+
+
+def _check_tries(n_tries: int) -> None:
+    if n_tries < 1:
+        raise ValueError(
+            f"influence: expected n_tries >= 1; got {n_tries}. Without a try nothing "
+            "is known."
+        )
+
+
+def _another(x: Tensor, size: int | None, generator: torch.Generator) -> Tensor:
+    """Another token of ``size``, or these features with noise as large as they are."""
+    if size is not None:
+        step = torch.randint(1, size, (), generator=generator, device=x.device)
+        return (x + step) % size
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return x + noise * x.abs().clamp(min=1)
 
 
 def sensitivity(

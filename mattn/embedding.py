@@ -77,7 +77,7 @@ class RecentTokens(Part):
                 f"RecentTokens: expected {len(self._kept[0])} rows, as before; got "
                 f"{B}. A cache serves one batch."
             )
-        slots = self._place(slots, B, T, tokens.device)
+        slots = self.place(slots, B, T, tokens.device)
         if self._kept is None:
             kept = (
                 tokens.new_zeros(B, n, dtype=torch.long),

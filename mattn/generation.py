@@ -62,6 +62,7 @@ Filter = filters.Filter
 """``filter(logits, tokens) → logits``, see :mod:`mattn.filters`."""
 
 
+# Long because: more than half of it says what is returned, and when.
 def generate(
     model: Any,
     prompts: Any,
@@ -188,6 +189,7 @@ class Hypothesis(NamedTuple):
     """``log_prob`` divided by (number of tokens) ** ``length_penalty``."""
 
 
+# Long because: texts, sums and parents change together, step by step.
 def beam_search(
     model: Any,
     prompts: Any,
@@ -376,6 +378,7 @@ class Conditioned:
         )
 
 
+# Long because: a third is signature and docstring, the rest checks and one loop.
 def translate(
     model: Any,
     sources: Any,
@@ -410,12 +413,7 @@ def translate(
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     n_rows = max(1, 128 // n_beams)
     for rows in (order[i : i + n_rows] for i in range(0, len(order), n_rows)):
-        lengths = torch.tensor([len(sources[i]) for i in rows])
-        source = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for row, i in zip(source, rows, strict=True):
-            row[: len(sources[i])] = torch.tensor(sources[i])
-        device = device_of(model)
-        reader = Conditioned(model, source.to(device), lengths.to(device))
+        reader = _conditioned(model, [sources[i] for i in rows])
         prompts = [[start]] * len(rows)
         if n_beams == 1:
             texts = generate(reader, prompts, n_tokens, stop=stop, cached=cached)
@@ -433,6 +431,16 @@ def translate(
         for i, text in zip(rows, texts, strict=True):
             out[i] = text
     return out
+
+
+def _conditioned(model: Any, sources: list[list[int]]) -> Conditioned:
+    """The model after it has read these, padded on the right."""
+    lengths = torch.tensor([len(source) for source in sources])
+    padded = torch.zeros(len(sources), int(lengths.max()), dtype=torch.long)
+    for row, source in zip(padded, sources, strict=True):
+        row[: len(source)] = torch.tensor(source)
+    device = device_of(model)
+    return Conditioned(model, padded.to(device), lengths.to(device))
 
 
 def _n_symbols(model: Any) -> int | None:

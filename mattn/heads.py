@@ -10,14 +10,13 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mattn.attention import align_rows, attention, fused_attention
 from mattn.cache import KVCache
 from mattn.masks import Mask, full
-from mattn.slots import AllOrNothing, check_slots
+from mattn.slots import AllOrNothing, Part
 
 __all__ = [
     "MultiHeadAttention",
@@ -93,7 +92,9 @@ class MultiHeadAttention(nn.Module):
         rest; a cached ``context`` is read once and not again. ``slots``, of
         shape ``(Tq,)`` or ``(B, Tq)``, say which tokens ``x`` holds, for the
         mask and the cache: they grow along a row and are negative where it is
-        padded; by default they follow what the cache holds. ``positions`` say
+        padded; by default they follow what the cache holds. A boolean tensor as
+        ``mask`` speaks of columns: ``ValueError`` where a cache no longer holds
+        slot j in column j of every row. ``positions`` say
         where the tokens stand, for ``rotate`` alone: by default in their slots.
         A call that raises leaves the cache as it was.
         """
@@ -110,21 +111,24 @@ class MultiHeadAttention(nn.Module):
             return self._merge(q, k, v, mask)
         k = self.key_norm(split_heads(self.key(x), self.n_kv_heads))  # (B, Hkv, Tq, D)
         v = split_heads(self.value(x), self.n_kv_heads)
-        given, T = slots, x.shape[1]
-        if given is not None:
-            check_slots(given, len(x), T)
-        elif cache is not None:
-            slots = cache.following(T, x.device)
-        else:
-            slots = torch.arange(T, device=x.device)
+        given, read = slots, Part() if cache is None else cache
+        slots = read.place(given, len(x), x.shape[1], x.device)
         if self.rotate is not None:
             turned = slots if positions is None else positions
             q, k = self.rotate(q, turned), self.rotate(k, turned)
         k_slots = slots
         counted = given is None
         if cache is not None:
-            k, v, k_slots = cache.extend(k, v, given)
+            k, v, k_slots = cache.extend(k, v, given, checked=True)
             counted = cache.counted
+            if isinstance(mask, Tensor) and not counted:
+                raise ValueError(
+                    "expected a rule of mattn.masks beside a cache that does not hold "
+                    "the slots 0, 1, 2, … of every row; got a boolean tensor "
+                    f"{tuple(mask.shape)}, whose columns would be places in the cache "
+                    "and not tokens. Pass the rule that it was made of, or rule(…) of "
+                    "a function of slots."
+                )
         if counted or isinstance(mask, Tensor):
             return self._merge(q, k, v, mask)  # the default slots of a rule
         rule = full if mask is None else mask

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -203,21 +203,7 @@ def translation_scores(
             f"{', '.join(sorted(sacrebleu.BLEU.TOKENIZERS))}; got {tokenize!r}."
         )
     bleu, chrf = sacrebleu.BLEU(tokenize=tokenize, force=True), sacrebleu.CHRF()
-    pairs = list(zip(hypotheses, references, strict=True))
-    # Of each sentence the integers whose sums over a test set give its score.
-    alone = [bleu.corpus_score([h], [[r]]) for h, r in pairs]
-    of_bleu = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in alone])
-    of_chrf = np.array([_chrf_counts(h, r) for h, r in pairs])  # (N, 6, 3)
-    drawn = _resamples(len(pairs), n_resamples)
-    resampled: dict[str, ArrayLike] = {
-        "BLEU": [
-            bleu.compute_bleu(
-                row[:4], row[4:8], *row[8:], smooth_method=bleu.smooth_method
-            ).score
-            for row in (drawn @ of_bleu).tolist()
-        ],
-        "chrF": _chrf(np.tensordot(drawn, of_chrf, axes=1)),
-    }
+    resampled = _resampled(bleu, hypotheses, references, n_resamples)
     out = {}
     for name, metric in (("BLEU", bleu), ("chrF", chrf)):
         score = metric.corpus_score(list(hypotheses), [list(references)]).score
@@ -226,6 +212,27 @@ def translation_scores(
         signature.update("seed", _BOOTSTRAP_SEED)
         out[name] = Interval(name, score, *_middle(resampled[name]), str(signature))
     return out
+
+
+def _resampled(
+    bleu: Any, hypotheses: Sequence[str], references: Sequence[str], n_resamples: int
+) -> dict[str, Any]:
+    """BLEU and chrF of each of the drawn test sets."""
+    pairs = list(zip(hypotheses, references, strict=True))
+    # Of each sentence the integers whose sums over a test set give its score.
+    alone = [bleu.corpus_score([h], [[r]]) for h, r in pairs]
+    of_bleu = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in alone])
+    of_chrf = np.array([_chrf_counts(h, r) for h, r in pairs])  # (N, 6, 3)
+    drawn = _resamples(len(pairs), n_resamples)
+    return {
+        "BLEU": [
+            bleu.compute_bleu(
+                row[:4], row[4:8], *row[8:], smooth_method=bleu.smooth_method
+            ).score
+            for row in (drawn @ of_bleu).tolist()
+        ],
+        "chrF": _chrf(np.tensordot(drawn, of_chrf, axes=1)),
+    }
 
 
 _BOOTSTRAP_SEED = 12345

@@ -107,6 +107,7 @@ def load_pretrained(
     return model.eval()
 
 
+# Long because: field by field, what is refused and what becomes of the rest.
 def read_config(fields: dict) -> Config:
     """The fields of a ``config.json`` as a :class:`~mattn.config.Config`.
 

@@ -78,12 +78,28 @@ class Part:
         """A part that goes its own way from here."""
         raise NotImplementedError
 
-    def _place(self, slots: Tensor | None, B: int, T: int, device) -> Tensor:
-        """Slots of new tokens: as is said, if they come after those read."""
+    def place(
+        self,
+        slots: Tensor | None,
+        B: int,
+        T: int,
+        device: torch.device,
+        *,
+        checked: bool = False,
+    ) -> Int[Tensor, "*rows T"]:
+        """Slots of new tokens: as is said, if they come after those read, else
+        ``ValueError``; by default the next. ``checked``: this was asked before.
+        """
+        if self._last is not None and len(self._last) != B:
+            raise ValueError(
+                f"{type(self).__name__}: expected {len(self._last)} rows, as before; "
+                f"got {B}. A cache serves one batch."
+            )
         if slots is None:
             return self.following(T, device)
-        read = torch.tensor(self._n_read - 1) if self._last is None else self._last
-        check_slots(slots, B, T, after=read.to(slots.device))
+        if not checked:
+            read = torch.tensor(self._n_read - 1) if self._last is None else self._last
+            check_slots(slots, B, T, after=read.to(slots.device))
         return slots.long() if self._last is None else slots.long().expand(B, T)
 
     def _latest(self, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,24 +95,7 @@ def optimizers(
     Muon gets the weights of ``nn.Linear``, but for those of a module named
     ``head``. Decay is for parameters of two or more axes.
     """
-    linear = {
-        module.weight: name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
-    groups: dict[str, list[Tensor]] = {
-        "gains": [],
-        "tables": [],
-        "head": [],
-        "muon": [],
-    }
-    for p in model.parameters():
-        if p in linear and linear[p] != "head" and recipe.muon_lr is not None:
-            groups["muon"].append(p)
-        elif p.ndim < 2:
-            groups["gains"].append(p)
-        else:
-            groups["head" if linear.get(p) == "head" else "tables"].append(p)
+    groups = _groups(model, muon=recipe.muon_lr is not None)
     decay = recipe.weight_decay
     adamw = [
         {"params": groups["gains"], "weight_decay": 0.0},
@@ -131,6 +114,29 @@ def optimizers(
     return found
 
 
+def _groups(model: nn.Module, *, muon: bool) -> dict[str, list[Tensor]]:
+    """The parameters by what changes them."""
+    linear = {
+        module.weight: name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    groups: dict[str, list[Tensor]] = {
+        "gains": [],
+        "tables": [],
+        "head": [],
+        "muon": [],
+    }
+    for p in model.parameters():
+        if p in linear and linear[p] != "head" and muon:
+            groups["muon"].append(p)
+        elif p.ndim < 2:
+            groups["gains"].append(p)
+        else:
+            groups["head" if linear.get(p) == "head" else "tables"].append(p)
+    return groups
+
+
 class History(NamedTuple):
     """What :func:`fit` saw: one entry a step, in nats per token."""
 
@@ -138,6 +144,7 @@ class History(NamedTuple):
     losses: list[float]
 
 
+# Long because: half of it says what is raised, and what a checkpoint keeps.
 def fit(
     model: nn.Module,
     batches: Iterable[Any],
@@ -166,8 +173,6 @@ def fit(
     batches run out or the checkpoint is not of this run, which is then left as
     it is, and the model too.
     """
-    from tqdm import tqdm
-
     n_steps = whole_number(n_steps, "fit: n_steps", least=1)
     if not 0 < lr < math.inf:  # NaN fails it too
         raise ValueError(f"fit: expected a finite lr > 0; got {lr}.")
@@ -177,32 +182,12 @@ def fit(
     batches = iter(batches)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        needed("safetensors.torch", "pretrained", "checkpoint")
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(
-                "fit: expected checkpoint to be a file in a folder that is there; got "
-                f"{path}. Make the folder before."
-            )
-        if path.is_file():
-            run.load(path, batches)
+        _take_up(run, path, batches)
     model.train()
-    silent = os.environ.get("MATTN_PROGRESS") == "0"
-    first = len(run.steps)
-    steps = range(first, n_steps)
-    began, n_read = time.perf_counter(), 0
-    bar = tqdm(
-        zip(steps, batches, strict=False), total=n_steps, initial=first, disable=silent
-    )
+    steps = _shown(run, batches, n_steps)
     try:
-        for step, batch in bar:
-            share = schedule(step, n_steps, recipe)
-            _step(run, step, batch, loss, share, recipe.clip)
-            if not silent:
-                n_read += _tokens(batch).numel()
-                speed = n_read / (time.perf_counter() - began)
-                shown = {"loss": f"{run.losses[-1]:.3f}"}
-                shown["tokens/s"] = f"{speed:,.0f}"
-                bar.set_postfix(shown, refresh=False)
+        for step, batch in steps:
+            _step(run, step, batch, loss, schedule(step, n_steps, recipe), recipe.clip)
             done = step + 1
             if path and (done % max(1, n_steps // 20) == 0 or done == n_steps):
                 run.save(path, batch)
@@ -211,13 +196,46 @@ def fit(
             stopped.add_note(f"{path.name} is kept: the same call goes on from there.")
         raise
     finally:
-        bar.close()
+        steps.close()
     if len(run.steps) < n_steps:
         raise ValueError(
             f"fit: expected {n_steps} batches; got {len(run.steps)}. The rate "
             "had not come down yet: give more batches, or ask for fewer steps."
         )
     return History(run.steps, run.losses)
+
+
+def _take_up(run: Run, path: Path, batches: Iterator[Any]) -> None:
+    """Go on from the checkpoint, if it is there."""
+    needed("safetensors.torch", "pretrained", "checkpoint")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(
+            "fit: expected checkpoint to be a file in a folder that is there; got "
+            f"{path}. Make the folder before."
+        )
+    if path.is_file():
+        run.load(path, batches)
+
+
+def _shown(
+    run: Run, batches: Iterator[Any], n_steps: int
+) -> Generator[tuple[int, Any], None, None]:
+    """The steps that are left, with their batches; a bar shows how it goes."""
+    from tqdm import tqdm
+
+    silent = os.environ.get("MATTN_PROGRESS") == "0"
+    first = len(run.steps)
+    steps = zip(range(first, n_steps), batches, strict=False)
+    began, n_read = time.perf_counter(), 0
+    with tqdm(steps, total=n_steps, initial=first, disable=silent) as bar:
+        for step, batch in bar:
+            yield step, batch
+            if not silent:
+                n_read += _tokens(batch).numel()
+                speed = n_read / (time.perf_counter() - began)
+                shown = {"loss": f"{run.losses[-1]:.3f}"}
+                shown["tokens/s"] = f"{speed:,.0f}"
+                bar.set_postfix(shown, refresh=False)
 
 
 def _step(run: Run, step: int, batch, loss, share: float, clip: float | None) -> None:

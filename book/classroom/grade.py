@@ -67,25 +67,36 @@ def grade_folder(
     (out / FEEDBACK).mkdir(parents=True)
 
     def do(one: Submission) -> None:
-        began = time.perf_counter()
-        if not one.refused:
-            try:
-                run(one, course, limits, isolated, out)
-            except Exception as error:  # whatever it is, the others go on
-                one.refused = short(f"could not be run: {error}")
-        if not (out / one.page).is_file():
-            write_reason(out, one)
-        said = one.refused or f"graded in {time.perf_counter() - began:.0f} s"
-        print(f"{one.student}: {short(said)}", flush=True)
+        _grade(one, course, limits, isolated, out)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(do, submissions))
+        list(
+            pool.map(
+                lambda one: _grade(one, course, limits, isolated, out), submissions
+            )
+        )
     rows = [row for one in submissions for row in rows_of(one, marks)]
     write_csv(out / "grades.csv", COLUMNS, rows)
     counted = [r for r in rows if "a newer file counts" not in r["note"]]
     write_lms(out, submissions, counted)
     write_by_hand(out, submissions)
     return rows
+
+
+def _grade(
+    one: Submission, course: Path, limits: Limits, isolated: list[str] | None, out: Path
+) -> None:
+    """Points and a page for one of them, or the reason why there are none."""
+    began = time.perf_counter()
+    if not one.refused:
+        try:
+            run(one, course, limits, isolated, out)
+        except Exception as error:  # whatever it is, the others go on
+            one.refused = short(f"could not be run: {error}")
+    if not (out / one.page).is_file():
+        write_reason(out, one)
+    said = one.refused or f"graded in {time.perf_counter() - began:.0f} s"
+    print(f"{one.student}: {short(said)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -159,16 +159,6 @@ def end(process: subprocess.Popen, seen: dict[int, str]) -> None:
     process.wait()
 
 
-def take(one: Submission, result: Path, graded: list[str]) -> None:
-    """What the worker wrote down: points and errors, or why there are none."""
-    done = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in done:
-        one.refused = short(f"not graded: {done['error']}")
-        return
-    one.points = {name: float(done["points"][name]) for name in graded}
-    one.errors = {str(k): str(v) for k, v in done["errors"].items()}
-
-
 def run(
     one: Submission, course: Path, limits: Limits, isolated: list[str] | None, out: Path
 ) -> None:
@@ -201,13 +191,23 @@ def run(
             one.refused = watched(process, limits)
         if one.refused:
             return
-        try:
-            take(one, folder / "result.json", graded)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            one.refused = f"not graded: exit status {process.returncode}"
+        one.refused = _result(one, folder, graded, process.returncode)
         if one.refused:
             return
         name = assignment.name
         page = folder / FEEDBACK / STUDENT / name / f"{name}.html"
         if page.is_file() and not page.is_symlink():
             shutil.copyfile(page, out / one.page)
+
+
+def _result(one: Submission, folder: Path, graded: list[str], status: int) -> str:
+    """Takes points and errors over; else the reason why there are none."""
+    try:
+        done = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if "error" in done:
+            return short(f"not graded: {done['error']}")
+        one.points = {name: float(done["points"][name]) for name in graded}
+        one.errors = {str(k): str(v) for k, v in done["errors"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return f"not graded: exit status {status}"
+    return ""

@@ -11,6 +11,17 @@ and compares with what is expected. It never says that a model is causal: it
 says "no leak found under …" and what it could not cover. Of mattn it knows
 only masks, checks and plotting; the models of the book are nothing special
 to it. Derived in chapters 5 and 9.
+
+The rooms; each imports from those below it only:
+
+    7  __main__ · pytest_plugin
+    6  layers · language
+    5  run
+    4  probes
+    3  hygiene
+    2  session
+    1  findings · asked
+    0  report · subject
 """
 
 from importlib import import_module
@@ -18,9 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mattn.audit.language import audit_beam, audit_labels
+    from mattn.audit.layers import audit_layers
     from mattn.audit.probes import PROBES
     from mattn.audit.report import Leak, Report
-    from mattn.audit.run import assert_causal, audit, audit_layers
+    from mattn.audit.run import assert_causal, audit
     from mattn.audit.subject import Adapter
 
 __all__ = [
@@ -35,7 +47,7 @@ __all__ = [
     "audit_layers",
 ]
 
-_HOMES = ("run", "language", "probes", "report", "subject")
+_HOMES = ("run", "layers", "language", "probes", "report", "subject")
 
 
 def __getattr__(name: str) -> Any:

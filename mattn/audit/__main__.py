@@ -15,28 +15,7 @@ from typing import Any
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; exit status 0: no leak found, 1: a leak, 2: nothing shown."""
-    parser = argparse.ArgumentParser(
-        prog="mattn-audit",
-        description="Ask a model whether its outputs see the future. The factory is "
-        "called without arguments and returns the model, or (model, input).",
-    )
-    parser.add_argument("factory", help="package.module:factory")
-    parser.add_argument("--length", type=int, default=32, help="tokens T (default 32)")
-    parser.add_argument("--batch", type=int, default=2, help="rows B (default 2)")
-    parser.add_argument(
-        "--expected",
-        choices=["causal", "full", "window"],
-        default="causal",
-        help="what may be seen end to end (default causal)",
-    )
-    parser.add_argument("--window", type=int, help="keys that a layer's window shows")
-    parser.add_argument("--layers", type=int, default=1, help="layers of that window")
-    parser.add_argument("--strict", action="store_true", help="missing links fail too")
-    parser.add_argument("--budget", type=float, help="seconds after which to stop")
-    options = parser.parse_args(arguments)
-    if options.expected == "window" and options.window is None:
-        parser.error("--expected window needs --window W")
-
+    options = _options(arguments)
     from mattn import masks
     from mattn.audit.run import audit
 
@@ -60,6 +39,32 @@ def main(arguments: list[str] | None = None) -> int:
     if not report.ok:
         return 1
     return 2 if report.nothing_shown else 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """What was asked for; a wrong argument ends the program."""
+    parser = argparse.ArgumentParser(
+        prog="mattn-audit",
+        description="Ask a model whether its outputs see the future. The factory is "
+        "called without arguments and returns the model, or (model, input).",
+    )
+    parser.add_argument("factory", help="package.module:factory")
+    parser.add_argument("--length", type=int, default=32, help="tokens T (default 32)")
+    parser.add_argument("--batch", type=int, default=2, help="rows B (default 2)")
+    parser.add_argument(
+        "--expected",
+        choices=["causal", "full", "window"],
+        default="causal",
+        help="what may be seen end to end (default causal)",
+    )
+    parser.add_argument("--window", type=int, help="keys that a layer's window shows")
+    parser.add_argument("--layers", type=int, default=1, help="layers of that window")
+    parser.add_argument("--strict", action="store_true", help="missing links fail too")
+    parser.add_argument("--budget", type=float, help="seconds after which to stop")
+    options = parser.parse_args(arguments)
+    if options.expected == "window" and options.window is None:
+        parser.error("--expected window needs --window W")
+    return options
 
 
 def _load(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mattn.audit.asked import name_of
 from mattn.audit.report import Leak, Report
-from mattn.audit.run import guarded, name_of
+from mattn.audit.run import guarded
 from mattn.audit.subject import Subject
 
 __all__ = ["BeamReport", "LabelReport", "audit_beam", "audit_labels"]
 
 
+# Long because: a third is docstring; the loop reads one gradient.
 def audit_labels(
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
@@ -37,28 +39,8 @@ def audit_labels(
     >>> audit_labels(unshifted).diagnosis
     'labels not shifted: position t is taught token t, which it sees'
     """
-    for what, size, least in (
-        ("n_symbols", n_symbols, 7),  # else t + 1 and t + 3 may hold one token
-        ("length", length, 2),
-        ("batch", batch, 1),
-    ):
-        if not isinstance(size, int) or size < least:
-            raise ValueError(
-                f"audit_labels: expected {what} >= {least}, an integer; got {size!r}. "
-                "With less, shifts cannot be told apart."
-            )
-    generator = torch.Generator().manual_seed(0)
-    # Neighbouring tokens all differ, so that each shift can be told apart.
-    first = torch.randint(n_symbols, (batch, 1), generator=generator)
-    steps = torch.randint(1, 4, (batch, length - 1), generator=generator)
-    tokens = torch.cat([first, first + steps.cumsum(1)], dim=1) % n_symbols
-    with torch.enable_grad():
-        logits = torch.zeros(batch, length, n_symbols, requires_grad=True)
-        value = loss(logits, tokens)
-        if not isinstance(value, Tensor) or value.ndim != 0:
-            got = getattr(value, "shape", type(value).__name__)
-            raise ValueError(f"audit_labels: expected a scalar loss; got {got}.")
-        (gradient,) = torch.autograd.grad(value, logits)
+    tokens = _neighbours_differ(n_symbols, length, batch)
+    gradient = _gradient(loss, tokens, n_symbols)
     counted = gradient.abs().amax(dim=-1) > 0  # (B, T): positions that are scored
     wanted = gradient.argmin(dim=-1)
     measured = torch.zeros(length, length, dtype=torch.bool)
@@ -86,6 +68,38 @@ def audit_labels(
         not_covered=["labels that are shifted before the loss is called"],
         nothing_shown="" if counted.any() else "the loss has no gradient",
     )
+
+
+def _neighbours_differ(n_symbols: int, length: int, batch: int) -> Tensor:
+    """Tokens (B, T) in which each shift can be told apart."""
+    for what, size, least in (
+        ("n_symbols", n_symbols, 7),  # else t + 1 and t + 3 may hold one token
+        ("length", length, 2),
+        ("batch", batch, 1),
+    ):
+        if not isinstance(size, int) or size < least:
+            raise ValueError(
+                f"audit_labels: expected {what} >= {least}, an integer; got {size!r}. "
+                "With less, shifts cannot be told apart."
+            )
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(n_symbols, (batch, 1), generator=generator)
+    steps = torch.randint(1, 4, (batch, length - 1), generator=generator)
+    return torch.cat([first, first + steps.cumsum(1)], dim=1) % n_symbols
+
+
+def _gradient(
+    loss: Callable[[Tensor, Tensor], Tensor], tokens: Tensor, n_symbols: int
+) -> Tensor:
+    """∂ loss / ∂ logits, (B, T, V), where all logits are 0."""
+    with torch.enable_grad():
+        logits = torch.zeros(*tokens.shape, n_symbols, requires_grad=True)
+        value = loss(logits, tokens)
+        if not isinstance(value, Tensor) or value.ndim != 0:
+            got = getattr(value, "shape", type(value).__name__)
+            raise ValueError(f"audit_labels: expected a scalar loss; got {got}.")
+        (gradient,) = torch.autograd.grad(value, logits)
+    return gradient
 
 
 class LabelReport(Report):
@@ -138,6 +152,33 @@ def audit_beam(
     more than ``atol`` a token), the search has followed another text than it
     returned: a cache that was not reordered, a wrong position.
     """
+    prompt, found = _searched(prompt, hypotheses, atol)
+    scores = _scored(model, prompt, [tokens for tokens, _ in found], forward)
+    leaks = []
+    for index, ((tokens, claimed), score) in enumerate(zip(found, scores, strict=True)):
+        difference = abs(score - claimed)
+        if not difference <= atol * len(tokens):  # also when it is NaN
+            size = math.inf if math.isnan(difference) else difference
+            leaks.append(Leak(index, None, size, "beam", "eval mode"))
+    n = len(found)
+    report = BeamReport(
+        name=name_of(model),
+        expected=torch.ones(n, 1, dtype=torch.bool),
+        measured=torch.ones(n, 1, dtype=torch.bool),
+        leaks=sorted(leaks, key=lambda leak: -leak.size),
+        covered=[f"{n} hypotheses scored again by teacher forcing"],
+        not_covered=["whether the search found the most probable texts"],
+    )
+    report.scores = [
+        (claimed, s) for (_, claimed), s in zip(found, scores, strict=True)
+    ]
+    return report
+
+
+def _searched(
+    prompt: Sequence[int] | Int[Tensor, " P"], hypotheses: Iterable[Any], atol: float
+) -> tuple[Tensor, list[tuple[list[int], float]]]:
+    """The prompt (P,), and the tokens and Σ log p of each hypothesis."""
     prompt = torch.as_tensor(prompt).flatten()
     if len(prompt) and (prompt.is_floating_point() or prompt.dtype == torch.bool):
         raise ValueError(
@@ -155,35 +196,27 @@ def audit_beam(
             "audit_beam: expected a prompt and hypotheses of at least one token each; "
             f"got {len(prompt)} tokens and {len(found)} hypotheses."
         )
-    leaks, scores = [], []
+    return prompt, found
+
+
+def _scored(
+    model: Callable[..., Any],
+    prompt: Tensor,
+    texts: list[list[int]],
+    forward: Callable[[Any, Tensor], Any] | None,
+) -> list[float]:
+    """Σ log p of each text after the prompt, read at once."""
+    scores = []
     with guarded(model):
-        tokens, _ = found[0]
-        x = torch.cat([prompt, torch.tensor(tokens).to(prompt)])[None]
-        subject = Subject(model, x, forward)
+        new = [torch.tensor(tokens).to(prompt) for tokens in texts]
+        subject = Subject(model, torch.cat([prompt, new[0]])[None], forward)
         with subject.mode():
-            for index, (tokens, claimed) in enumerate(found):
-                new = torch.tensor(tokens).to(prompt)
-                logits = subject.first_run(torch.cat([prompt, new])[None])[0].double()
+            for tokens in new:
+                whole = torch.cat([prompt, tokens])[None]
+                logits = subject.first_run(whole)[0].double()
                 steps = logits[len(prompt) - 1 : -1].log_softmax(dim=-1)
-                score = float(steps.gather(-1, new[:, None]).sum())
-                scores.append(score)
-                difference = abs(score - claimed)
-                if not difference <= atol * len(tokens):  # also when it is NaN
-                    size = math.inf if math.isnan(difference) else difference
-                    leaks.append(Leak(index, None, size, "beam", "eval mode"))
-    n = len(found)
-    report = BeamReport(
-        name=name_of(model),
-        expected=torch.ones(n, 1, dtype=torch.bool),
-        measured=torch.ones(n, 1, dtype=torch.bool),
-        leaks=sorted(leaks, key=lambda leak: -leak.size),
-        covered=[f"{n} hypotheses scored again by teacher forcing"],
-        not_covered=["whether the search found the most probable texts"],
-    )
-    report.scores = [
-        (claimed, s) for (_, claimed), s in zip(found, scores, strict=True)
-    ]
-    return report
+                scores.append(float(steps.gather(-1, tokens[:, None]).sum()))
+    return scores
 
 
 class BeamReport(Report):

@@ -220,19 +220,8 @@ def _of_pairs(report: Report, leaks: list[Leak]) -> str:
         return "a finite fill instead of −∞: large scores get past it"
     if past.any() and not (report.measured & past).any():
         return "the mask is inverted: the past is hidden, the future visible"
-    offsets = {j - i for i, j in pairs.nonzero().tolist()}
-    whole = offsets and all(pairs.diagonal(d).all() for d in offsets)
-    if whole and max(offsets) > 0 and offsets == set(range(1, len(offsets) + 1)):
-        n = len(offsets)
-        if n < T - 1:
-            return f"{n} diagonal{'s' * (n > 1)} too many over all layers: k <= q + 1"
-    if whole and offsets and max(offsets) < 0:
-        n = len(offsets)
-        return f"a window {n} key{'s' * (n > 1)} too wide over all layers: q − k <= w"
-    if offsets and max(offsets) < 0:
-        return (
-            "documents of a row see each other: a causal mask without a document mask"
-        )
+    if diagonals := _of_diagonals(pairs):
+        return diagonals
     if max(leak.size for leak in leaks if "weights ×" not in leak.mode) < 1e-3:
         return (
             "small but real: a finite fill instead of −∞, or a mask after softmax "
@@ -254,6 +243,23 @@ def _of_pairs(report: Report, leaks: list[Leak]) -> str:
     if queries[0] > 0:
         return f"from query {queries[0]} on: a boundary of a chunk, buffer or window"
     return "part of the mask is lost: one head, one layer or one branch" + blind
+
+
+def _of_diagonals(pairs: Tensor) -> str:
+    """The bug that whole diagonals, or pairs in the past alone, tell of."""
+    T, offsets = len(pairs), {j - i for i, j in pairs.nonzero().tolist()}
+    if not offsets:
+        return ""
+    n, whole = len(offsets), all(pairs.diagonal(d).all() for d in offsets)
+    if whole and offsets == set(range(1, n + 1)) and n < T - 1:
+        return f"{n} diagonal{'s' * (n > 1)} too many over all layers: k <= q + 1"
+    if whole and max(offsets) < 0:
+        return f"a window {n} key{'s' * (n > 1)} too wide over all layers: q − k <= w"
+    if max(offsets) < 0:
+        return (
+            "documents of a row see each other: a causal mask without a document mask"
+        )
+    return ""
 
 
 def _where(report: Report) -> str:

@@ -114,7 +114,9 @@ class Subject:
             return False
         return True
 
-    def other(self, x: Tensor, where: Tensor, generator: torch.Generator, scale: float):
+    def other(
+        self, x: Tensor, where: Tensor, generator: torch.Generator, scale: float
+    ) -> Tensor:
         """``x`` with every position in ``where`` (same shape as tokens) changed."""
         if self.is_tokens:
             step = torch.randint(1, self.n_symbols, x.shape, generator=generator)
@@ -173,6 +175,7 @@ class Subject:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
             return change(output) if next(calls) == self._call else None
 
+        assert self.embedding is not None  # who asks has looked
         handle = self.embedding.register_forward_hook(hook)
         try:
             yield
@@ -185,37 +188,16 @@ class Subject:
         Two runs tell the tokens from what happens to equal them (positions,
         the source of an encoder–decoder): it must follow when they change.
         """
-        if self.module is None:
-            self.n_symbols = max(2, int(self.x.max()) + 1)
-            return
-        tables = [m for m in self.module.modules() if isinstance(m, nn.Embedding)]
-        both: list[tuple[nn.Embedding, int]] | None = None
-        with preserved(self.module):
-            for x in (self.x, self.x.flip(1)):
-                # The module, how many calls of it came before, whether it was given x.
-                calls: list[tuple[nn.Embedding, int, bool]] = []
-
-                def look(m: nn.Embedding, args: tuple, kwargs: dict, x=x, calls=calls):
-                    n = sum(m is other for other, *_ in calls)
-                    values = (*args, *kwargs.values())
-                    given = any(_equal(value, x) for value in values)
-                    calls.append((m, n, given))
-
-                handles = [
-                    m.register_forward_pre_hook(look, with_kwargs=True) for m in tables
-                ]
-                try:
-                    self.first_run(x)
-                except ValueError:
-                    if both is None:
-                        raise
-                    break  # a model that refuses the tokens in another order
-                finally:
-                    for handle in handles:
-                        handle.remove()
-                found = [(m, n) for m, n, given in calls if given]
-                both = found if both is None else [c for c in both if c in found]
         self.n_symbols = max(2, int(self.x.max()) + 1)
+        if self.module is None:
+            return
+        with preserved(self.module):
+            given = self._given_tokens(self.module, self.x)
+            try:
+                again = self._given_tokens(self.module, self.x.flip(1))
+            except ValueError:  # a model that refuses the tokens in another order
+                again = given
+        both = [call for call in given if call in again]
         if both:
             self.embedding, self._call = both[0]
             self.n_symbols = self.embedding.num_embeddings
@@ -224,6 +206,32 @@ class Subject:
                     "expected a vocabulary of at least 2 symbols, so that a token can "
                     "be changed; the model's embedding has 1."
                 )
+
+    def _given_tokens(
+        self, module: nn.Module, x: Tensor
+    ) -> list[tuple[nn.Embedding, int]]:
+        """Tables that are given ``x``, and in which of their calls: the first is 0."""
+        calls: list[nn.Module] = []
+        found: list[tuple[nn.Embedding, int]] = []
+
+        def look(m: nn.Module, args: tuple, kwargs: dict) -> None:
+            n = sum(m is other for other in calls)
+            if any(_equal(value, x) for value in (*args, *kwargs.values())):
+                assert isinstance(m, nn.Embedding)  # hooked below
+                found.append((m, n))
+            calls.append(m)
+
+        handles = [
+            m.register_forward_pre_hook(look, with_kwargs=True)
+            for m in module.modules()
+            if isinstance(m, nn.Embedding)
+        ]
+        try:
+            self.first_run(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
 
 
 def _equal(value: object, x: Tensor) -> bool:

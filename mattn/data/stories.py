@@ -384,6 +384,7 @@ def _mixed(options: Mapping[str, float]) -> list[tuple[float, tuple[str, ...]]]:
     return [(p, tuple(phrase.split())) for phrase, p in options.items()]
 
 
+# Long because: it is the grammar itself, a table.
 def stories() -> Grammar:
     """The book's stories: someone finds a number of things, and counts them again.
 

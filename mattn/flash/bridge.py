@@ -16,6 +16,7 @@ from mattn.optional import needed
 __all__ = ["register_in_transformers", "transformers_attention"]
 
 
+# Long because: the signature is that of transformers; half is it and docstring.
 def transformers_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -102,16 +103,7 @@ def _packed(
     (B, _, Tq, _), Tk = query.shape, key.shape[2]
     ends, positions = options.get("cu_seq_lens_q"), options.get("position_ids")
     if ends is not None:
-        ends_k = options.get("cu_seq_lens_k")
-        one_row = B == 1 and Tq == Tk == int(ends[-1]) and int(ends[0]) == 0
-        if not one_row or not (ends_k is None or torch.equal(ends, ends_k)):
-            raise ValueError(
-                "mattn in transformers: expected cu_seq_lens from 0 to all of the "
-                "tokens of one row, the same for queries and keys; got "
-                f"{ends.tolist()} for {B} rows of {Tq} queries and {Tk} keys."
-            )
-        ids = torch.arange(len(ends) - 1)
-        return documents(ids.repeat_interleave(ends.diff().cpu()))
+        return _between(ends, options.get("cu_seq_lens_k"), B, Tq, Tk)
     if positions is None or not Tq or (Tq != Tk and not is_causal):
         return None
     if positions.ndim != 2 or len(positions) not in (1, B) or positions.shape[1] != Tq:
@@ -138,6 +130,19 @@ def _packed(
             "one by one."
         )
     return None
+
+
+def _between(ends: Tensor, ends_k: Tensor | None, B: int, Tq: int, Tk: int) -> Mask:
+    """Documents that are said by where they begin and end in one row."""
+    one_row = B == 1 and Tq == Tk == int(ends[-1]) and int(ends[0]) == 0
+    if not one_row or not (ends_k is None or torch.equal(ends, ends_k)):
+        raise ValueError(
+            "mattn in transformers: expected cu_seq_lens from 0 to all of the "
+            "tokens of one row, the same for queries and keys; got "
+            f"{ends.tolist()} for {B} rows of {Tq} queries and {Tk} keys."
+        )
+    ids = torch.arange(len(ends) - 1)
+    return documents(ids.repeat_interleave(ends.diff().cpu()))
 
 
 def register_in_transformers(name: str = "mattn") -> None:

@@ -167,6 +167,7 @@ def _merge_keys(
     return weighted, maximum, total
 
 
+# Long because: one kernel; what it works on stays in registers.
 @triton.jit
 def forward_kernel(
     q_ptr, q_stride, k_ptr, k_stride, v_ptr, v_stride, out_ptr, out_stride,
@@ -274,6 +275,7 @@ def _add_queries(
     return dk, dv
 
 
+# Long because: one kernel; what it works on stays in registers.
 @triton.jit
 def dk_dv_kernel(
     q_ptr, q_stride, k_ptr, k_stride, v_ptr, v_stride, grad_ptr, grad_stride,
@@ -355,6 +357,7 @@ def _add_keys(
     return dq
 
 
+# Long because: one kernel; what it works on stays in registers.
 @triton.jit
 def dq_kernel(
     q_ptr, q_stride, k_ptr, k_stride, v_ptr, v_stride, grad_ptr, grad_stride,

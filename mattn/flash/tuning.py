@@ -5,6 +5,8 @@ Derived in chapter 10.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -125,16 +127,8 @@ def tune(
         q, k, v, found.by_query, found.by_key, found.causal, found.window,
         q.shape[-1] ** -0.5,
     )  # fmt: skip
-    out, lse = run_forward(call, tiles_for(q)["forward"])
-    grad = torch.randn_like(out)
-    delta = run_delta(call, out, grad)
-    passes = {
-        "forward": lambda tiles: run_forward(call, tiles),
-        "dk_dv": lambda tiles: run_dk_dv(call, grad, lse, delta, tiles),
-        "dq": lambda tiles: run_dq(call, grad, lse, delta, tiles),
-    }
     best = dict(tiles_for(q))
-    for name, run in passes.items():
+    for name, run in _passes(call).items():
         times = measured.setdefault(name, {})
         for tiles in choices.get(name, []):
             try:
@@ -146,3 +140,15 @@ def tune(
             best[name] = min(times, key=times.__getitem__)
     capability = torch.cuda.get_device_capability(q.device)
     return {(capability, q.dtype, columns(q.shape[-1])): best}
+
+
+def _passes(call: Call) -> dict[str, Callable[[Tiles], object]]:
+    """What is timed: each pass as a function of its tiles."""
+    out, lse = run_forward(call, tiles_for(call.q)["forward"])
+    grad = torch.randn_like(out)
+    delta = run_delta(call, out, grad)
+    return {
+        "forward": lambda tiles: run_forward(call, tiles),
+        "dk_dv": lambda tiles: run_dk_dv(call, grad, lse, delta, tiles),
+        "dq": lambda tiles: run_dq(call, grad, lse, delta, tiles),
+    }

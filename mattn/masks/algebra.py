@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,13 @@ class Mask:
 
         return mask_mod
 
-    def hull(self, n_queries: int, n_keys: int | None = None) -> Spans:
+    def hull(
+        self,
+        n_queries: int,
+        n_keys: int | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Spans:
         """Stretches of keys outside which no query sees anything: arithmetic, at
         any length; exact where the rule knows its own shape.
 
@@ -131,11 +138,17 @@ class Mask:
         >>> (causal & window(2)).hull(3).first
         tensor([[0, 0, 1]])
         """
-        q, k = default_slots(n_queries, n_keys)
+        q, k = default_slots(n_queries, n_keys, device=device)
         self._check_length(len(k))
         return self._hull(q, len(k))
 
-    def spans(self, n_queries: int, n_keys: int | None = None) -> Spans:
+    def spans(
+        self,
+        n_queries: int,
+        n_keys: int | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Spans:
         """The stretch of keys that each query sees, from its first key to its last.
 
         Where the :meth:`hull` is exact, these are its stretches. Elsewhere the
@@ -143,9 +156,9 @@ class Mask:
         more than 2²⁶ cells, the hull itself is the answer. Queries that see
         nothing have an empty stretch that keeps the order, if one can.
         """
-        found = self.hull(n_queries, n_keys)
+        found = self.hull(n_queries, n_keys, device=device)
         if not found.exact and found.n_pairs <= _AT_MOST:
-            q, k = default_slots(n_queries, n_keys)
+            q, k = default_slots(n_queries, n_keys, device=device)
             parts = [s for s, _, _ in self._look(q, len(k), found)]
             found = Spans(
                 torch.cat([found.first[:, :0], *(s.first for s in parts)], dim=1),
@@ -235,7 +248,8 @@ class Mask:
             if hull.first.numel():
                 start = int(hull.first[:, queries].min())
                 end = max(start, int(hull.end[:, queries].max()))
-            allowed = self._render(q[queries], torch.arange(start, end))
+            keys = torch.arange(start, end, device=q.device)
+            allowed = self._render(q[queries], keys)
             allowed = allowed[None] if allowed.ndim == 2 else allowed
             yield _spans.looked(allowed, start), allowed, (queries, start)
 
@@ -287,17 +301,21 @@ class Mask:
             object.__setattr__(self, name, value)
 
     def __and__(self, other: Mask) -> Mask:
-        return _And(self, _member(other))
+        return _Pair(self, _member(other), "&")
 
     def __or__(self, other: Mask) -> Mask:
-        return _Or(self, _member(other))
+        return _Pair(self, _member(other), "|")
 
     def __invert__(self) -> Mask:
         return _Not(self)
 
 
+_JOIN: dict[str, Callable[[Any, Any], Any]] = {"&": operator.and_, "|": operator.or_}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class _Pair(Mask):
-    """Two rules of one batch."""
+    """Allowed by both rules, or by either: what they say is joined by the sign."""
 
     left: Mask
     right: Mask
@@ -314,51 +332,22 @@ class _Pair(Mask):
             sizes = (getattr(of, name) for of in (self.left, self.right))
             least = min((n for n in sizes if n is not None), default=None)
             self._know(**{name: least})
+        bounds = self.left.bound, self.right.bound
+        # Of two bands with sinks, the bound is a bound alone.
+        both = self.sign == "&" and self.left.band and self.right.band
+        band = both and not any(bound.sinks for bound in bounds)
+        self._know(bound=_JOIN[self.sign](*bounds), band=band)
+
+    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
+        left, right = self.left.allowed(b, q, k), self.right.allowed(b, q, k)
+        return _JOIN[self.sign](left, right)
+
+    def _hull(self, q: Tensor, n_keys: int) -> Spans:
+        left, right = self.left._hull(q, n_keys), self.right._hull(q, n_keys)
+        return _JOIN[self.sign](left, right)
 
     def __repr__(self) -> str:
         return f"({self.left!r} {self.sign} {self.right!r})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _And(_Pair):
-    """Allowed by both rules."""
-
-    left: Mask
-    right: Mask
-    sign = "&"
-
-    def __post_init__(self):
-        super().__post_init__()
-        left, right = self.left, self.right
-        # Of two bands with sinks, the bound is a bound alone.
-        sinks = left.bound.sinks or right.bound.sinks
-        band = left.band and right.band and not sinks
-        self._know(bound=left.bound & right.bound, band=band)
-
-    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
-        return self.left.allowed(b, q, k) & self.right.allowed(b, q, k)
-
-    def _hull(self, q: Tensor, n_keys: int) -> Spans:
-        return self.left._hull(q, n_keys) & self.right._hull(q, n_keys)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _Or(_Pair):
-    """Allowed by either rule."""
-
-    left: Mask
-    right: Mask
-    sign = "|"
-
-    def __post_init__(self):
-        super().__post_init__()
-        self._know(bound=self.left.bound | self.right.bound)
-
-    def allowed(self, b: Any, q: Tensor, k: Tensor) -> Tensor:
-        return self.left.allowed(b, q, k) | self.right.allowed(b, q, k)
-
-    def _hull(self, q: Tensor, n_keys: int) -> Spans:
-        return self.left._hull(q, n_keys) | self.right._hull(q, n_keys)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

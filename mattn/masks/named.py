@@ -103,6 +103,7 @@ def prefix(n: int) -> Mask:
     return Rule(lambda b, q, k: k < n, f"prefix({n})", bound=bound, shape=shape)
 
 
+# Long because: a rule is its function and its shape, over one set of tables.
 def documents(
     ids: Int[Tensor, "*batch T"] | Sequence, within: Mask | None = None
 ) -> Mask:
@@ -118,12 +119,7 @@ def documents(
             [ True,  True, False],
             [False, False,  True]])
     """
-    given = _integers(ids)
-    if not is_integer(given) or given.ndim not in (1, 2):
-        raise ValueError(
-            "documents: expected integer ids of shape (T,) or (B, T); "
-            f"got {described(given)}. Number the documents 0, 1, 2, …"
-        )
+    given = _ids(ids)
     batched = given.ndim == 2
     table: Tensor = torch.atleast_2d(given).long().clone()
     n = table.shape[-1]
@@ -144,26 +140,38 @@ def documents(
     def shape(q: Tensor, n_keys: int) -> Spans:
         outside = (q < 0) | (q >= n)
         at = q.clamp(0, max(n - 1, 0))
-        starts, ends = (
-            (t[:, at] if n else at.new_zeros(len(first), len(at))).masked_fill(
-                outside, 0
-            )
-            for t in (first, end)
-        )
+        if n:
+            starts, ends = (t.to(q.device)[:, at] for t in (first, end))
+        else:
+            starts = ends = at.new_zeros(len(table), len(at))
+        starts, ends = (t.masked_fill(outside, 0) for t in (starts, ends))
         exact = whole and within is None
         return Spans(starts.clamp(max=n_keys), ends.clamp(max=n_keys), exact)
 
-    bound = Reach()
-    if within is not None:  # in slots, not places: farther where others lie between
-        behind, ahead, sinks = within.bound
-        bound = Reach(
-            behind if whole and not sinks else math.inf,
-            ahead if whole or ahead <= 0 else math.inf,
-        )
+    bound = Reach() if within is None else _in_slots(within.bound, whole=whole)
     inner = "" if within is None else f", within={within!r}"
     name = f"documents(shape={tuple(table.shape)}{inner})"
     batch = len(table) if batched else None
     return Rule(function, name, batch, n, bound, shape)
+
+
+def _ids(ids: Tensor | Sequence) -> Tensor:
+    ids = _integers(ids)
+    if not is_integer(ids) or ids.ndim not in (1, 2):
+        raise ValueError(
+            "documents: expected integer ids of shape (T,) or (B, T); "
+            f"got {described(ids)}. Number the documents 0, 1, 2, …"
+        )
+    return ids
+
+
+def _in_slots(bound: Reach, *, whole: bool) -> Reach:
+    """A bound in places of a document: farther in slots where others lie between."""
+    behind, ahead, sinks = bound
+    return Reach(
+        behind if whole and not sinks else math.inf,
+        ahead if whole or ahead <= 0 else math.inf,
+    )
 
 
 def _pieces(ids: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
@@ -184,6 +192,7 @@ def _pieces(ids: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
     return first, last + 1, place, bool((last + 1 - first == size).all())
 
 
+# Long because: half of it says what lengths and side mean.
 def padding(
     lengths: Int[Tensor, " B"] | Sequence[int],
     *,
@@ -202,18 +211,7 @@ def padding(
     <BLANKLINE>
             [[ True,  True,  True]]])
     """
-    lengths = _integers(lengths)
-    if not is_integer(lengths):
-        raise ValueError(
-            f"padding: expected integer lengths; got {described(lengths)}. "
-            "From a boolean matrix of real tokens, take its sum over slots."
-        )
-    lengths = lengths.long().clone()  # of few bits, "no upper bound" would be one
-    if lengths.ndim != 1 or (lengths < 0).any():
-        raise ValueError(
-            "padding: expected one length >= 0 for each row of the batch, shape (B,); "
-            f"got {lengths.tolist()}."
-        )
+    lengths = _lengths(lengths)
     if side not in ("left", "right"):
         raise ValueError(f'padding: expected side "left" or "right"; got {side!r}.')
     longest = int(lengths.max()) if len(lengths) else 0
@@ -232,12 +230,29 @@ def padding(
 
     def shape(q: Tensor, n_keys: int) -> Spans:
         starts, ends = (
-            t.cpu().clamp(0, n_keys)[:, None].expand(-1, len(q)) for t in (first, end)
+            t.to(q.device).clamp(0, n_keys)[:, None].expand(-1, len(q))
+            for t in (first, end)
         )
         return Spans(starts, ends, exact=True)
 
     name = f"padding({lengths.tolist()}, side={side!r}, width={width})"
     return Rule(function, name, len(lengths), shape=shape)
+
+
+def _lengths(lengths: Tensor | Sequence[int]) -> Tensor:
+    lengths = _integers(lengths)
+    if not is_integer(lengths):
+        raise ValueError(
+            f"padding: expected integer lengths; got {described(lengths)}. "
+            "From a boolean matrix of real tokens, take its sum over slots."
+        )
+    lengths = lengths.long().clone()  # of few bits, "no upper bound" would be one
+    if lengths.ndim != 1 or (lengths < 0).any():
+        raise ValueError(
+            "padding: expected one length >= 0 for each row of the batch, shape (B,); "
+            f"got {lengths.tolist()}."
+        )
+    return lengths
 
 
 def _integers(values: object) -> Tensor:

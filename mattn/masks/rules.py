@@ -43,6 +43,7 @@ class Rule(Mask):
         return self.name
 
 
+# Long because: the code is eleven lines, the rest says what a rule may be.
 def rule(
     function: Callable[..., Any],
     *,

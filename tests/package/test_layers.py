@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import mattn
+from mattn import audit
 
 PACKAGE = Path(mattn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -29,12 +30,17 @@ HEAVY = {
     "triton",
 }
 
-LAYER = {
-    name: int(number)
-    for number, names in re.findall(r"^    (\d)  (.+)$", mattn.__doc__, flags=re.M)
-    for name in names.split(" · ")
-}
-"""The drawing in the docstring of the package: module → layer."""
+
+def drawn(docstring: str) -> dict[str, int]:
+    """The drawing in the docstring of a package: module → layer."""
+    return {
+        name: int(number)
+        for number, names in re.findall(r"^    (\d)  (.+)$", docstring, flags=re.M)
+        for name in names.split(" · ")
+    }
+
+
+LAYER = drawn(mattn.__doc__)
 
 
 def module_of(file: Path) -> str:
@@ -96,6 +102,22 @@ def test_imports_point_down(file):
     if module == "audit":
         known = {n.split(".")[1] for n in own_imports(tree, file)}
         assert known <= {"audit", "checks", "masks", "plotting"}
+
+
+def test_the_rooms_of_the_auditor_are_as_its_docstring_draws_them():
+    layer = drawn(audit.__doc__)
+    files = {file.stem: file for file in (PACKAGE / "audit").glob("*.py")}
+    assert set(layer) == set(files) - {"__init__"}
+    for room in layer:
+        tree = ast.parse(files[room].read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            for name in node.names:
+                dotted = f"{node.module}.{name.name}"
+                if dotted.startswith("mattn.audit."):
+                    other = dotted.split(".")[2]
+                    assert layer.get(other, -1) < layer[room], (room, other)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))

@@ -317,6 +317,20 @@ def test_slots_written_out_mean_the_default(kind):
         close(layer(x, mask, slots=slots, positions=slots), expected)
 
 
+def test_a_tensor_whose_columns_are_no_slots_is_refused():
+    layer, x = layer_of(), inputs()
+    slots = torch.tensor([[-1, -1, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6]])
+    tensor, cache = causal.matrix(7), KVCache(7)
+    told = r"expected a rule .* got a boolean tensor \(7, 7\).* Pass the rule"
+    with pytest.raises(ValueError, match=told):
+        layer(x, tensor, cache=cache, slots=slots)
+    assert cache.length == 0
+    layer(x, causal, cache=cache, slots=slots)
+    # Where column j holds slot j of every row, a tensor says the same as a rule.
+    out = layer(x, tensor, cache=KVCache(7), slots=torch.arange(7))
+    close(out, layer(x, causal))
+
+
 @pytest.mark.parametrize("recorded", [False, True])
 def test_one_cached_query_needs_no_mask(recorded):
     layer, x = layer_of(rotate=rotate), inputs()

@@ -51,6 +51,32 @@ def test_spans_run_from_the_first_key_to_the_last_and_know_if_they_are_exact(
         assert (lo, hi) == (seen[0], seen[-1] + 1) if seen else lo == hi
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        causal & window(3) & documents([0, 0, 1, 1]) & padding([4, 2]),
+        causal & ~window(2) | prefix(1),
+        rule(lambda b, q, k: (k <= q) & (k % 2 == 0)),
+    ],
+    ids=repr,
+)
+def test_stretches_are_made_on_the_device_that_is_named(mask):
+    for stretches in (mask.hull, mask.spans):
+        expected = stretches(3, 4)
+        with torch.device("meta"):  # where all is made that names no device
+            found = stretches(3, 4, device="cpu")
+        assert found.exact == expected.exact
+        assert found.first.equal(expected.first)
+        assert found.end.equal(expected.end)
+
+
+def test_a_hull_is_on_a_device_without_numbers_too():
+    mask = causal & window(3) & documents([0, 0, 1, 1]) & padding([4, 2])
+    found = mask.hull(3, 4, device="meta")
+    assert found.first.shape == found.end.shape == (2, 3)
+    assert found.first.device.type == found.end.device.type == "meta"
+
+
 @given(rules, st.integers(1, T))
 def test_no_pair_is_out_of_reach_and_a_cache_keeps_the_fewest(mask, n):
     matrix = by_row(mask, n, n).any(dim=0)

@@ -26,30 +26,8 @@ from mattn.inputs import whole_number
 
 __all__ = ["translation_grammar"]
 
-
-@functools.cache
-def translation_grammar(*, depth: int = 2) -> TranslationGrammar:
-    """The book's English–Chinese grammar, with up to ``depth`` relative clauses
-    inside one another.
-    """
-    if whole_number(depth, "depth", least=0) > 2:
-        raise ValueError(f"translation_grammar: expected depth 0, 1 or 2; got {depth}.")
-    rules = Rules()
-    _add_words(rules)
-    add_numbers_and_times(rules)
-    add_noun_phrases(rules)
-    for d in range(depth + 1):
-        add_subjects(rules, d)
-        add_relative_clauses(rules, d)
-        add_objects(rules, d)
-    add_sentences(rules, depth)
-    return TranslationGrammar(rules)
-
-
-def _add_words(rules: Rules) -> None:
-    for symbol, english, chinese in (
-        map(str.strip, line.split(","))
-        for line in """\
+# Symbol, English, Chinese; a side may be empty.
+WORDS = """\
 A, a, 一
 THIS, this, 这
 THAT, that, 那
@@ -94,8 +72,32 @@ WHO-i, i, 我
 REL, that, 的
 REL-WHO, who, 的
 STOP, ., 。
-ASK, ?, 吗 ？""".splitlines()
-    ):
+ASK, ?, 吗 ？"""
+
+
+@functools.cache
+def translation_grammar(*, depth: int = 2) -> TranslationGrammar:
+    """The book's English–Chinese grammar, with up to ``depth`` relative clauses
+    inside one another.
+    """
+    if whole_number(depth, "depth", least=0) > 2:
+        raise ValueError(f"translation_grammar: expected depth 0, 1 or 2; got {depth}.")
+    rules = Rules()
+    _add_words(rules)
+    add_numbers_and_times(rules)
+    add_noun_phrases(rules)
+    for d in range(depth + 1):
+        add_subjects(rules, d)
+        add_relative_clauses(rules, d)
+        add_objects(rules, d)
+    add_sentences(rules, depth)
+    return TranslationGrammar(rules)
+
+
+def _add_words(rules: Rules) -> None:
+    """The leaves: every word with its translation, a noun with its measure word."""
+    for line in WORDS.splitlines():
+        symbol, english, chinese = map(str.strip, line.split(","))
         rules.add(symbol, english, chinese)
     for english, chinese in {
         **COLOURS,

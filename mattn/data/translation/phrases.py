@@ -23,75 +23,88 @@ __all__ = ["add_noun_phrases", "add_objects", "add_relative_clauses", "add_subje
 def add_noun_phrases(rules: Rules) -> None:
     """A book, this red book, two books, books: each with its measure word."""
     adjectives: dict[str, list[str]] = {noun: [] for noun in NOUNS}
-    listed = {**ADJECTIVES, **HAS_COLOUR}
-    for adjective, (_, nouns) in listed.items():
+    for adjective, (_, nouns) in {**ADJECTIVES, **HAS_COLOUR}.items():
         for noun in each(nouns):
             adjectives[noun].append(adjective)
-    for bare, (one, many, _, measure) in NOUNS.items():
-        mass = one.endswith(" of")
-        for symbol, count, head in (
-            ("SG", f"ONE:{one[:-3]}:{measure}", f"NOUN:{bare}"),
-            ("PL", f"MANY:{many[:-3]}:{measure}", f"NOUN:{bare}"),
-            ("BARE", None, f"NOUN:{bare}"),
-        ):
-            if not mass:
-                head = f"ONE:{bare}" if symbol == "SG" else head
-                count = None
-            before = f"${count} " if count else ""
-            words = f"${count}" if count else f"${head}.measure"
-            own = f"{symbol}:{bare}"
-            rules.add(own, f"{before}${head}", f"${head}", 2, measure=words)
-            for adjective in adjectives[bare]:
-                rules.add(
-                    own,
-                    f"{before}$ADJ:{adjective} ${head}",
-                    f"$ADJ:{adjective} 的 ${head}",
-                    1.2 / len(adjectives[bare]),
-                    measure=words,
-                    pattern=("adjective", adjective, bare),
-                )
-        sg, pl = f"$SG:{bare}", f"$PL:{bare}"
+    for bare in NOUNS:
+        _add_heads(rules, bare, adjectives[bare])
+        sg = f"$SG:{bare}"
         rules.add(f"A:{bare}", f"$A {sg}", f"$A {sg}.measure {sg}")
         for size in ("SMALL", "LARGE"):
             _numeral(rules, f"COUNT-{size}:{bare}", f"$NUMBER-{size}", bare)
         _numeral(rules, f"COUNT-FEW:{bare}", "$FEW", bare)
-        # Without adjectives, for sentences that say one of the thing.
-        noun = name = f"$NOUN:{bare}"
-        if mass:
-            before, of = f"$MANY:{many[:-3]}:{measure} ", f"$MANY:{many[:-3]}:{measure}"
-            single, of_one = (
-                f"$ONE:{one[:-3]}:{measure} {noun}",
-                f"$ONE:{one[:-3]}:{measure}",
-            )
-        else:
-            before, of = "", f"{noun}.measure"
-            single = name = f"$ONE:{bare}"
-            of_one = f"{single}.measure"
-        for symbol in ("THIS", "THAT"):
-            english = f"${symbol} {sg}"
-            rules.add(f"DEF-SG:{bare}", english, f"${symbol} {sg}.measure {sg}")
-            rules.add(
-                f"THIS-SG:{bare}", f"${symbol} {single}", f"${symbol} {of_one} {name}"
-            )
-        for symbol, near in (("THESE", "THIS"), ("THOSE", "THAT")):
-            if not mass:
-                rules.add(f"DEF-PL:{bare}", f"${symbol} {pl}", f"${symbol} {pl}")
-                rules.add(f"THIS-PL:{bare}", f"${symbol} {noun}", f"${symbol} {noun}")
-            # "These three books" is 这三本书: 这 without 些, as a measure follows.
-            some = f"${near}-N $COUNT-FEW:{bare}"
-            rules.add(f"DEF-PL:{bare}", some, some)
-            rules.add(
-                f"THIS-PL:{bare}",
-                f"${near}-N $FEW {before}{noun}",
-                f"${near}-N $FEW {of} {noun}",
-                pattern=("numeral", "FEW", bare),
-            )
+        _add_this(rules, bare)
+        _add_these(rules, bare)
         rules.add(f"DEF:{bare}", f"$DEF-SG:{bare}", f"$DEF-SG:{bare}", 2)
         rules.add(f"DEF:{bare}", f"$DEF-PL:{bare}", f"$DEF-PL:{bare}")
         rules.add(f"SOME:{bare}", f"$A:{bare}", f"$A:{bare}")
         small = f"$COUNT-SMALL:{bare}"
         rules.add(f"SOME:{bare}", small, small, 2)
         rules.add(f"ANY:{bare}", f"$ANY $BARE:{bare}", f"$BARE:{bare}")
+
+
+def _containers(bare: str) -> tuple[str, str] | None:
+    """The symbols of "cup of" and "cups of"; ``None`` for what is counted itself."""
+    one, many, _, measure = NOUNS[bare]
+    if not one.endswith(" of"):
+        return None
+    return f"ONE:{one[:-3]}:{measure}", f"MANY:{many[:-3]}:{measure}"
+
+
+def _add_heads(rules: Rules, bare: str, adjectives: list[str]) -> None:
+    """SG, PL, BARE: the noun, with an adjective or without."""
+    of = _containers(bare)
+    one, many = of or (None, None)
+    for symbol, count in (("SG", one), ("PL", many), ("BARE", None)):
+        head = f"ONE:{bare}" if symbol == "SG" and not of else f"NOUN:{bare}"
+        before = f"${count} " if count else ""
+        words = f"${count}" if count else f"${head}.measure"
+        own = f"{symbol}:{bare}"
+        rules.add(own, f"{before}${head}", f"${head}", 2, measure=words)
+        for adjective in adjectives:
+            rules.add(
+                own,
+                f"{before}$ADJ:{adjective} ${head}",
+                f"$ADJ:{adjective} 的 ${head}",
+                1.2 / len(adjectives),
+                measure=words,
+                pattern=("adjective", adjective, bare),
+            )
+
+
+def _add_this(rules: Rules, bare: str) -> None:
+    """This red book; THIS-SG, for sentences that say one thing of it: this book."""
+    sg, of = f"$SG:{bare}", _containers(bare)
+    if of:
+        measure, name = f"${of[0]}", f"$NOUN:{bare}"
+        single = f"{measure} {name}"
+    else:
+        single = name = f"$ONE:{bare}"
+        measure = f"{name}.measure"
+    for symbol in ("THIS", "THAT"):
+        rules.add(f"DEF-SG:{bare}", f"${symbol} {sg}", f"${symbol} {sg}.measure {sg}")
+        rules.add(
+            f"THIS-SG:{bare}", f"${symbol} {single}", f"${symbol} {measure} {name}"
+        )
+
+
+def _add_these(rules: Rules, bare: str) -> None:
+    """These books, these three red books; THIS-PL is without adjectives."""
+    pl, noun, of = f"$PL:{bare}", f"$NOUN:{bare}", _containers(bare)
+    measure = f"${of[1]}" if of else f"{noun}.measure"
+    for symbol, near in (("THESE", "THIS"), ("THOSE", "THAT")):
+        if not of:
+            rules.add(f"DEF-PL:{bare}", f"${symbol} {pl}", f"${symbol} {pl}")
+            rules.add(f"THIS-PL:{bare}", f"${symbol} {noun}", f"${symbol} {noun}")
+        # "These three books" is 这三本书: 这 without 些, as a measure follows.
+        some = f"${near}-N $COUNT-FEW:{bare}"
+        rules.add(f"DEF-PL:{bare}", some, some)
+        rules.add(
+            f"THIS-PL:{bare}",
+            f"${near}-N $FEW {f'{measure} ' if of else ''}{noun}",
+            f"${near}-N $FEW {measure} {noun}",
+            pattern=("numeral", "FEW", bare),
+        )
 
 
 def _numeral(rules: Rules, symbol: str, number: str, noun: str) -> None:
@@ -190,31 +203,11 @@ def add_objects(rules: Rules, d: int) -> None:
     for verb in VERBS:
         for noun in each(verb.nouns):
             tag = ("verb", verb.base, noun)
-
-            def add(kind: str, phrase: str, weight=1.0, tag=tag, base=verb.base):
-                item = f"${phrase}"
-                rules.add(f"{kind}:{base}", item, item, weight, pattern=tag)
-
             if d == 0:
-                add("SOME", f"SOME:{noun}", 2)
-                add("SOME", f"DEF:{noun}")
-                add("DEF", f"DEF:{noun}")
-                add("ANY", f"DEF:{noun}")
-                add("ANY", f"ANY:{noun}")
-                add("A", f"SOME:{noun}")
-                add("NONE", f"ANY:{noun}")
-                add("BARE", f"BARE:{noun}")
-                add("HABIT", f"BARE:{noun}")
-                add("HABIT", f"COUNT-FEW:{noun}")
-            if verb.base == "have" or noun in PEOPLE.split():
-                clauses = []
-            else:
-                clauses = [
-                    f"{name}-{number}:{noun}/{d}"
-                    for name in ("THING", "TIMED")
-                    for number in ("SG", "PL")
-                    if f"{name}-{number}:{noun}/{d}" in rules
-                ]
+                for kind, phrase, weight in OBJECTS:
+                    item = f"${phrase}:{noun}"
+                    rules.add(f"{kind}:{verb.base}", item, item, weight, pattern=tag)
+            clauses = [] if verb.base == "have" else _clauses_of(rules, noun, d)
             if "s" in verb.tenses:
                 kind = f"OBJECT-STATE:{verb.base}/{d}"
                 rules.add(kind, f"$DEF:{noun}", f"$DEF:{noun}", pattern=tag)
@@ -229,3 +222,30 @@ def add_objects(rules: Rules, d: int) -> None:
             rules.add(f"NAME:{name}", name, NAMES[name])
     for name in NAMES:
         rules.add(f"OBJECT-STATE:know/{d}", f"$NAME:{name}", f"$NAME:{name}", 0.8)
+
+
+OBJECTS = (
+    ("SOME", "SOME", 2.0),
+    ("SOME", "DEF", 1.0),
+    ("DEF", "DEF", 1.0),
+    ("ANY", "DEF", 1.0),
+    ("ANY", "ANY", 1.0),
+    ("A", "SOME", 1.0),
+    ("NONE", "ANY", 1.0),
+    ("BARE", "BARE", 1.0),
+    ("HABIT", "BARE", 1.0),
+    ("HABIT", "COUNT-FEW", 1.0),
+)
+"""Kind of object, how the noun is said in it, weight."""
+
+
+def _clauses_of(rules: Rules, noun: str, d: int) -> list[str]:
+    """The nouns with a relative clause that there are; of people none."""
+    if noun in PEOPLE.split():
+        return []
+    found = (
+        f"{name}-{number}:{noun}/{d}"
+        for name in ("THING", "TIMED")
+        for number in ("SG", "PL")
+    )
+    return [symbol for symbol in found if symbol in rules]

@@ -28,10 +28,28 @@ def add_numbers_and_times(rules: Rules) -> None:
     rules["NUMBER-SMALL"] = Numbers(2, 99)
     rules["NUMBER-LARGE"] = Numbers(2, LARGEST)
     rules["NUMBER-PRICE"] = Numbers(1, LARGEST)
-    for i, weekday in enumerate(WEEKDAYS):
-        rules.add("WEEKDAY", weekday, f"星期 {'一二三四五六日'[i]}")
-        rules.add(f"WEEKDAY:{weekday}", weekday, f"星期 {'一二三四五六日'[i]}")
-        rules.add("WEEKDAYS", f"{weekday}s", f"星期 {'一二三四五六日'[i]}")
+    _add_days(rules)
+    rules.add("DATE", "$DAY $YEAR", "$YEAR $DAY")
+    _add_full_dates(rules)
+    _add_hours(rules)
+    _add_near_days(rules)
+    rules.add("TIME-PAST", "on $DATE", "$DATE", 3)
+    rules.add("TIME-PAST", "on $FULL-DATE", "$FULL-DATE", 3)
+    rules.add("TIME-CLAUSE", "$DAY:yesterday", "$DAY:yesterday", 2)
+    rules.add("TIME-CLAUSE", "$WEEK-PAST", "$WEEK-PAST")
+    rules.add("TIME-CLAUSE", "on $WEEKDAY", "$WEEKDAY")
+    rules.add("TIME-HABIT", "on $WEEKDAYS", "$WEEKDAYS")
+    rules.add("TIME-OFTEN", "every day", "每天", 2)
+    rules.add("TIME-OFTEN", "every week", "每周")
+    rules.add("TIME-OFTEN", "on $WEEKDAYS", "$WEEKDAYS", 2)
+
+
+def _add_days(rules: Rules) -> None:
+    """Days of the week, days of a month, years."""
+    for i, day in enumerate(WEEKDAYS):
+        rules.add("WEEKDAY", day, f"星期 {'一二三四五六日'[i]}")
+        rules.add(f"WEEKDAY:{day}", day, f"星期 {'一二三四五六日'[i]}")
+        rules.add("WEEKDAYS", f"{day}s", f"星期 {'一二三四五六日'[i]}")
     for month, name in enumerate(MONTHS, start=1):
         length = 28 if month == 2 else calendar.monthrange(2001, month)[1]
         rules.add(f"MONTH-{length}", name, " ".join([*chinese_number(month), "月"]))
@@ -55,8 +73,10 @@ def add_numbers_and_times(rules: Rules) -> None:
             "年",
         ]
         rules.add("YEAR", " ".join(english_year(year)), " ".join(digits))
-    rules.add("DATE", "$DAY $YEAR", "$YEAR $DAY")
-    _add_full_dates(rules)
+
+
+def _add_hours(rules: Rules) -> None:
+    """Parts of a day, and the hours of each."""
     for part, chinese, hours in (
         ("morning", "上午", range(7, 12)),
         ("afternoon", "下午", range(1, 6)),
@@ -69,6 +89,10 @@ def add_numbers_and_times(rules: Rules) -> None:
                 f"HOUR:{part}", f"at {english_number(hour)[0]} o'clock", f"{said} 点"
             )
         rules.add(f"PART:{part}", part, chinese)
+
+
+def _add_near_days(rules: Rules) -> None:
+    """Yesterday and tomorrow, last week and next: the tense goes with them."""
     for day, chinese, tense in (
         ("yesterday", "昨天", "PAST"),
         ("tomorrow", "明天", "FUTURE"),
@@ -94,15 +118,6 @@ def add_numbers_and_times(rules: Rules) -> None:
         rules.add(f"TIME-{tense}", f"$WEEK-{tense}", f"$WEEK-{tense}", 2)
         rules.add(f"TIME-{tense}", "on $WEEKDAY", "$WEEKDAY", 1.5)
         rules.add(f"TIME-{tense}", "on $DAY", "$DAY", 1.5)
-    rules.add("TIME-PAST", "on $DATE", "$DATE", 3)
-    rules.add("TIME-PAST", "on $FULL-DATE", "$FULL-DATE", 3)
-    rules.add("TIME-CLAUSE", "$DAY:yesterday", "$DAY:yesterday", 2)
-    rules.add("TIME-CLAUSE", "$WEEK-PAST", "$WEEK-PAST")
-    rules.add("TIME-CLAUSE", "on $WEEKDAY", "$WEEKDAY")
-    rules.add("TIME-HABIT", "on $WEEKDAYS", "$WEEKDAYS")
-    rules.add("TIME-OFTEN", "every day", "每天", 2)
-    rules.add("TIME-OFTEN", "every week", "每周")
-    rules.add("TIME-OFTEN", "on $WEEKDAYS", "$WEEKDAYS", 2)
 
 
 def _add_full_dates(rules: Rules) -> None:

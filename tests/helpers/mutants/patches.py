@@ -100,8 +100,9 @@ MUTANTS = (
         (
             (
                 "masks/algebra.py",
-                "self.left.allowed(b, q, k) & self.right.allowed(b, q, k)",
-                "self.right.allowed(b, q, k)",
+                "        return _JOIN[self.sign](left, right)\n\n    def _hull",
+                "        return right if self.sign == '&' else left | right\n\n"
+                "    def _hull",
             ),
         ),
     ),
@@ -293,8 +294,8 @@ MUTANTS = (
         (
             (
                 "heads.py",
-                "slots = cache.following(T, x.device)",
-                "slots = torch.arange(T, device=x.device)",
+                "slots = read.place(given",
+                "slots = Part().place(given",
             ),
         ),
     ),
