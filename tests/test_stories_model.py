@@ -217,7 +217,8 @@ def test_the_quoted_samples_are_the_models_own():
             each = log_probs(stories_model(), [V], story)
             surprise.setdefault(name, []).append(-each.mean().item())
             assert SOURCE.accepts([*story, 0]) == (name == "covered")
-    assert max(surprise["covered"]) < 0.9 < 3 < min(surprise["uncovered"])
+    assert max(surprise["covered"]) < 1 < min(surprise["uncovered"])
+    assert surprise["uncovered"][0] > 3  # the one that is quoted
 
 
 def test_one_cell_holds_the_number_in_every_story():

@@ -28,7 +28,7 @@
   $(".story").setAttribute("role", "toolbar");
   $(".story").setAttribute("aria-label", "The story: press a word to block it");
   $(".bars").append($(".still table").cloneNode(true));
-  $(".bars caption").textContent = "Its guess for the next word";
+  $(".bars caption").textContent = "The four likeliest next words";
   $(".guess").textContent = $(".bars th").textContent;
   $(".guess").hidden = false;
   host.classList.add("alive");
@@ -82,12 +82,13 @@
 
   function sentence({ word, p }) {
     const [right, n] = [story[number], blocked.size];
-    const only = n === 1 ? `“${story[[...blocked][0]]}”` : `these ${n} words`;
-    if (!n) return `With every word in view it says “${word}” (${printed(p)}).`;
-    if (word === right) return `Without ${only} it still says “${word}” (${printed(p)}).`;
-    if (!blocked.has(number)) return `Without ${only} it says “${word}” (${printed(p)}).`;
-    const sure = p > 0.9 ? ", and it is as sure as ever" : "";
-    return `It has forgotten “${right}”. Now it says “${word}” (${printed(p)})${sure}.`;
+    const says = `says “${word}” with probability ${printed(p)}`;
+    if (!n) return `With every word in view it ${says}.`;
+    if (blocked.has(number) && word !== right) {
+      return `It has forgotten “${right}”. It ${says}${p > 0.9 ? ", just as sure as before" : ""}.`;
+    }
+    const these = n === 1 ? `“${story[[...blocked][0]]}”` : `these ${n} words`;
+    return `Without ${these} it ${word === right ? "still " : ""}${says}.`;
   }
 
   function draw() {

@@ -23,7 +23,7 @@ from mattn import rule
 from mattn.pretrained import stored_stories, stories_model
 from mattn.repro import recorded
 
-__all__ = ["PLACE", "State", "copy_files", "look", "put_in", "strip"]
+__all__ = ["PLACE", "State", "copy_files", "draw", "look", "put_in"]
 
 PLACE = '<div class="mattn-strip"></div>'
 TOLD = (
@@ -80,7 +80,17 @@ def bars(state: State, caption: str) -> str:
     return f"<table>\n<caption>{caption}</caption>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
-def strip(static: str = "_static/") -> str:
+def kind_of(i: int) -> str:
+    """The classes of a word: the number, a full stop, the word that looks back."""
+    kinds = {
+        "number": i == NUMBER,
+        "mark": STORY[i] == ".",
+        "asks": i == len(STORY) - 1,
+    }
+    return " ".join(["word", *(kind for kind, applies in kinds.items() if applies)])
+
+
+def draw(static: str = "_static/") -> str:
     """The strip as HTML; its files are found in ``static``.
 
     Raises ``ValueError`` if the record no longer bears out what the strip says of
@@ -92,15 +102,14 @@ def strip(static: str = "_static/") -> str:
     always = list(cell["blocked"]["likeliest"])
     if cell["seen"]["n_right"] != n or len(always) != 1:
         raise ValueError(
-            f"strip: expected a model that names the number in all of {n:,} stories, "
+            f"draw: expected a model that names the number in all of {n:,} stories, "
             "and without its cell one word in all; got "
             f"{cell['seen']['n_right']:,} and {cell['blocked']['likeliest']}. Train "
             "with another seed, or say on the page what is true."
         )
     number = STORY[NUMBER]
     words = "\n".join(
-        f'<span class="word{" number" * (i == NUMBER)}'
-        f'{" asks" * (i == len(STORY) - 1)}">{html.escape(word)}</span>'
+        f'<span class="{kind_of(i)}">{html.escape(word)}</span>'
         for i, word in enumerate(STORY)
     )
     config = html.escape(json.dumps({"story": STORY, "number": NUMBER, "bars": N_BARS}))
@@ -131,7 +140,7 @@ guesses. Begin with <em>{number}</em>.</span></p>
 </div>
 </div>
 <p class="note">The model consists of {record["n_parameters"]:,} numbers, trained for \
-about a minute
+{record["covered"]["cpu_seconds"]:.0f} seconds
 on made-up stories like this one. We tried all {n:,} stories of this length: it named
 the right number every time. With that number blocked it said <em>{always[0]}</em> \
 every time, and
@@ -148,7 +157,7 @@ def put_in(
     body = context.get("body", "")
     if PLACE in body:
         static = context["pathto"]("_static/strip.js", 1).removesuffix("strip.js")
-        context["body"] = body.replace(PLACE, strip(static), 1)
+        context["body"] = body.replace(PLACE, draw(static), 1)
 
 
 def copy_files(app: Sphinx, exception: Exception | None) -> None:
