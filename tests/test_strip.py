@@ -296,3 +296,6 @@ def test_colours_of_the_machine_and_paper(opened):
     page.emulate_media(media="print")
     assert page.locator(".still table").first.is_visible()
     assert not page.locator(".bars").is_visible()
+    # Both answers stand there, so no word is crossed out.
+    line = "e => getComputedStyle(e).textDecorationLine"
+    assert page.locator("button.number").evaluate(line) == "none"
