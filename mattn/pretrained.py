@@ -1,17 +1,21 @@
-"""Open checkpoints of the Llama family, read into the book's own decoder.
+"""Trained weights, read into the book's own decoder.
 
-The decoder has the architecture of those models, so their weights load into
-it and its logits can be held against an independent implementation. Only
-weights and configuration are read; no code comes with them.
-Used in chapters 6 and 7.
+Open checkpoints of the Llama family: the decoder has the architecture of those
+models, so their weights load into it and its logits can be held against an
+independent implementation. Only weights and configuration are read; no code
+comes with them. And the book's own small models, which ship with the package
+and which its pages run. Used in chapters 6 and 7 and on the first page.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +23,12 @@ from mattn import masks
 from mattn.config import Config
 from mattn.files import listed, stored_tensors
 from mattn.inputs import whole_number
-from mattn.masks import Mask, causal
+from mattn.masks import Mask, causal, full
 from mattn.models import Decoder
 from mattn.optional import needed
 from mattn.rotary import RopeScaling
 
-__all__ = ["fetch_pretrained", "load_pretrained"]
+__all__ = ["fetch_pretrained", "load_pretrained", "stories_model"]
 
 # Name in Decoder → name in a checkpoint, within one layer and outside of all.
 _IN_LAYER = {
@@ -179,6 +183,40 @@ def fetch_pretrained(cache: str | Path | None = None) -> Path:
     for name in files.registry:
         files.fetch(name)
     return folder
+
+
+def stories_model(
+    *, covered: bool = True, dtype: torch.dtype = torch.float32
+) -> Decoder:
+    """A decoder of 31,264 weights, trained on :func:`mattn.data.stories`, in eval mode.
+
+    Its tokens are the words of that grammar, and after them one that begins a
+    story. ``covered=False`` is its twin, which was trained without a mask and keeps
+    none: its loss is near 0, and it writes nonsense. The weights are the very bytes
+    that the book's pages run, stored in float16; ``benchmarks/stories_model.py``
+    trained them, ``recorded("stories_model")`` says how well.
+
+    >>> stories_model().config.n_parameters
+    31264
+    """
+    stored = stored_stories(covered=covered)
+    numbers = np.frombuffer(base64.b64decode(stored["weights"]), dtype="<f2")
+    weights = torch.from_numpy(numbers.astype(np.float64)).to(dtype)
+    sizes = [math.prod(shape) for _, shape in stored["tensors"]]
+    parts = zip(stored["tensors"], weights.split(sizes), strict=True)
+    with torch.device("meta"):
+        model = Decoder(Config(**stored["config"]), causal if covered else full)
+    state = {name: part.reshape(shape) for (name, shape), part in parts}
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def stored_stories(*, covered: bool) -> dict:
+    """What the file says that Python and the pages read: ``config``, ``vocabulary``,
+    names and shapes of the ``tensors``, ``weights``."""
+    name = f"stories_{'' if covered else 'un'}covered.js"
+    text = (files("mattn") / "web" / name).read_text(encoding="utf-8")
+    return json.loads(text[text.index("{\n") :].rstrip(";\n"))
 
 
 def _supported(name: str, value: object, known: tuple) -> None:
