@@ -39,8 +39,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MATTN_PROGRESS"] = "0"
 
+import measure
 import playwright
-import record
 import torch
 from torch import Tensor
 
@@ -62,7 +62,7 @@ WEB = Path(mattn.__file__).parent / "web"
 HEAD = """\
 // The decoder that {this}: {n} weights in float16, base64.
 // Written by benchmarks/stories_model.py; mattn.pretrained.stories_model reads it,
-// and decoder.js, which a page loads beside it. See tests/test_stories_model.py.
+// and decoder.js, which a page loads beside it. See tests/book/test_stories_model.py.
 (globalThis.mattnStories ??= {{}}).{name} = """
 TIMED = """
 require(process.argv[1]); require(process.argv[2]);
@@ -214,12 +214,12 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="a folder for everything")
     parser.add_argument("--quick", action="store_true", help="everything small")
     given = parser.parse_args()
-    web, records = given.to or WEB, given.to or record.RECORDS
+    web, records = given.to or WEB, given.to or measure.RECORDS
     web.mkdir(parents=True, exist_ok=True)
     scale = 50 if given.quick else 1
     out = {
         "what": "two decoders of the book's stories, measured as stored, in float16",
-        **record.header(),
+        **measure.header(),
         "quick": given.quick,
         "seed": SEED,
         "n_steps": N_STEPS // scale,
@@ -240,7 +240,7 @@ def main() -> None:
         if covered:
             out["one_cell"] = one_cell(model, every=scale**2)
     out["forward"] = forward(web)
-    record.write(out, records / "stories_model.json")
+    measure.write(out, records / "stories_model.json")
 
 
 if __name__ == "__main__":

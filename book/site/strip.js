@@ -2,7 +2,7 @@
 //
 // book/site/strip.py writes the page and what it says without scripts. This script
 // turns the words into buttons, loads decoder.js and the weights once the strip is
-// near the screen, and reruns the model at every press. tests/test_strip.py works it
+// near the screen, and reruns the model at every press. tests/book/test_strip.py works it
 // in a browser and holds what it shows against Python.
 (() => {
   "use strict";

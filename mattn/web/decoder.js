@@ -4,7 +4,7 @@
 // mattnStories, and returns { vocabulary, read }. The arithmetic is that of
 // mattn.models.Decoder, in float64, on the stored float16 weights; it is written
 // for the kind that is shipped: SwiGLU, normed queries and keys, one key head for
-// each query head, a head of its own. tests/test_stories_model.py holds its logits
+// each query head, a head of its own. tests/book/test_stories_model.py holds its logits
 // against Python's, in Node and in Chromium.
 globalThis.mattnDecoder = (stored) => {
   "use strict";

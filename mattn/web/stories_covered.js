@@ -1,6 +1,6 @@
 // The decoder that may not look ahead: 31,264 weights in float16, base64.
 // Written by benchmarks/stories_model.py; mattn.pretrained.stories_model reads it,
-// and decoder.js, which a page loads beside it. See tests/test_stories_model.py.
+// and decoder.js, which a page loads beside it. See tests/book/test_stories_model.py.
 (globalThis.mattnStories ??= {}).covered = {
 "config": {"n_symbols": 93, "d_model": 32, "n_layers": 2, "n_heads": 2, "n_kv_heads": null, "d_head": null, "d_hidden": null, "activation": "swiglu", "context": null, "rope_theta": 10000.0, "rope_scaling": null, "qk_norm": true, "tied": false, "zero_head": true, "dropout": 0.0, "norm_eps": 1e-06, "n_grams": 1, "n_gram_rows": 16384},
 "vocabulary": ["<end>", ",", ".", "a", "again", "an", "anna", "apples", "asked", "at", "boris", "bridge", "but", "buttons", "by", "cat", "cats", "clara", "coins", "counted", "david", "dog", "dogs", "drank", "eight", "emil", "evening", "feathers", "five", "followed", "for", "forest", "found", "four", "goat", "goats", "greta", "he", "heard", "hill", "hour", "hungry", "ida", "in", "keys", "last", "lived", "market", "mill", "mina", "morning", "near", "night", "nine", "no", "on", "one", "oskar", "owl", "owls", "paul", "pebbles", "quiet", "ruth", "said", "sang", "saw", "sea", "seven", "she", "shells", "six", "sleepy", "slept", "some", "song", "stamps", "still", "tea", "that", "the", "there", "three", "to", "tom", "two", "under", "walked", "was", "were", "wet", "winter", "<start>"],

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accessibility import AXE
+from browsers import HANGS_OUT, NARROW, WIDE, chromium
 from bs4 import BeautifulSoup, Tag
-from stored_state import ROOT
-from test_accessibility import AXE
-from test_browser import HANGS_OUT, NARROW, WIDE, chromium
+from roots import ROOT
 
 from book.site import strip
 from book.site.strip import NUMBER, STORY, State, look, printed

@@ -22,7 +22,8 @@ from pathlib import Path
 import playwright
 import pytest
 import torch
-from test_browser import chromium
+from browsers import chromium
+from roots import ROOT
 
 import mattn
 from mattn import causal, full, record_weights, rule, window
@@ -34,7 +35,7 @@ from mattn.pretrained import stored_stories, stories_model
 from mattn.repro import recorded
 
 WEB = Path(mattn.__file__).parent / "web"
-PROGRAM = Path(__file__).parent.parent / "benchmarks" / "stories_model.py"
+PROGRAM = ROOT / "benchmarks" / "stories_model.py"
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 RUN = """
 (cases) => {
