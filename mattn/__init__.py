@@ -7,10 +7,10 @@ point down, and a test holds the modules to this drawing:
     5  generation · training · pretrained
     4  models · playground · reader
     3  heads
-    2  attention · flash · embedding · config · checkpoint
+    2  attention · flash · embedding · config · checkpoint · repro
     1  masks · softmax · cache · rotary · filters · data · files
     1  losses · optimizers · plotting
-    0  reach · slots · inputs · checks · repro · optional
+    0  reach · slots · inputs · checks · tables · optional
 
 The names below, and the modules above, are loaded when they are first used:
 `import mattn` itself loads neither torch nor matplotlib.

@@ -43,6 +43,7 @@ install_import_hook(SHAPED, "checker.check")
 sys.meta_path.insert(0, AsWritten())
 
 import matplotlib  # noqa: E402
+import nbval_figures  # noqa: E402, F401  (figures are compared by their numbers)
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from package_only import (  # noqa: E402, F401
