@@ -32,13 +32,12 @@ from mattn.plotting.grid import (
 from mattn.plotting.style import (
     ALLOWED,
     CUT,
-    DARK,
     HATCH,
     LEAK,
-    LIGHT,
     ON_MARK,
     SIZE,
     finished,
+    ink_on,
 )
 
 __all__ = [
@@ -89,7 +88,7 @@ def show_masks(
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(min(6.0, 2.2 * n_columns), 2.2 * n_rows),
+        figsize=(min(6.0, 1.9 * n_columns + 0.1), 2.1 * n_rows),
         squeeze=False,
         layout="constrained",
     )
@@ -295,8 +294,7 @@ def _values(ax, values, colours, visible, tokens, title) -> Figure:
     draw_blocked(ax, ~visible)
     draw_colours(ax, colours, visible)
     for i, j in np.argwhere(visible & (max(values.shape) <= PRINTED)):
-        dark = colours[i, j, :3] @ (0.299, 0.587, 0.114) < 0.5
         text = f"{values[i, j]:.2f}".replace("-", "−")
-        ink = LIGHT if dark else DARK
-        ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=SIZE["grid"])
+        style = {"color": ink_on(colours[i, j, :3]), "fontsize": SIZE["grid"]}
+        ax.text(j, i, text, ha="center", va="center", **style)
     return finished(ax.figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SIZE",
     "STYLES",
     "finished",
+    "ink_on",
     "measured",
 ]
 
@@ -33,7 +35,7 @@ HATCH = "#8C8C8C"  # the lines on blocked cells
 INK = "#000000"  # text, axes and all other lines
 ON_MARK = "#FFFFFF"  # signs on a cell that is allowed or leaks
 # Numbers on a colour map, whose colours are those of no page: they stay.
-DARK, LIGHT = "#111111", "#FAFAFA"
+DARK, LIGHT = "#010101", "#FEFEFE"
 MEANINGS = {
     ALLOWED: "allowed",
     BLOCKED: "blocked",
@@ -55,6 +57,17 @@ def finished(figure: Figure) -> Figure:
     """Close the figure, so that a notebook shows it once, as the cell's value."""
     plt.close(figure)
     return figure
+
+
+def ink_on(colour: np.ndarray) -> str:
+    """Dark or light, whichever is read better on a colour (red, green, blue).
+
+    By the contrast of WCAG 2, which then is 4.5 or more on every colour.
+    """
+    linear = np.where(
+        colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4
+    )
+    return LIGHT if linear @ (0.2126, 0.7152, 0.0722) < 0.179 else DARK
 
 
 def measured(figure: Figure) -> Figure:
