@@ -13,6 +13,7 @@ from test_plotting import FIGURES
 from mattn import causal
 from mattn.plotting import show_mask, show_weights, svg
 from mattn.plotting.style import MEANINGS
+from mattn.plotting.svg import ALONE
 from mattn.repro import start
 
 TOKENS = ["the", "cats", "on", "the", "mat", "sleep"]
@@ -26,12 +27,21 @@ def test_no_ground_and_ink_of_the_page(name):
     root = ElementTree.fromstring(text)
     assert root.get("fill") == "currentColor"
     assert root.get("role") == "img"
+    assert root.get("color") == ALONE  # an attribute: any style sheet comes first
     alone = COLOUR.findall(re.sub(r"var\([^)]*\)", "", text))
     assert not {"#000000", *map(str.lower, MEANINGS)} & set(map(str.lower, alone))
     for variable, colour in re.findall(r"var\((--[a-z-]+), (#\w+)\)", text):
         assert variable == f"--mattn-{MEANINGS[colour]}"
     assert "<style" not in text
     assert "<metadata" not in text
+
+
+@pytest.mark.parametrize(("ground", "least"), [(1.0, 4.5), (0.0056, 4.0)])
+def test_ink_that_no_page_speaks_for_is_read_on_white_and_on_black(ground, least):
+    channels = np.array([int(ALONE[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    light = ((channels + 0.055) / 1.055) ** 2.4 @ (0.2126, 0.7152, 0.0722)
+    low, high = sorted((light, ground))
+    assert (high + 0.05) / (low + 0.05) > least
 
 
 def test_text_is_text():
