@@ -4,7 +4,12 @@
     python -m book.notebooks tidy [NOTEBOOK ...]     canonicalise only
 
 Canonical form keeps diffs small: stable cell ids, no volatile metadata,
-stream outputs joined, one final newline. Without names: every chapter.
+stream outputs joined, one final newline. A figure says inside what it shows: the
+caption and the alt text of its cell. Without names: every chapter.
+
+What `run` shows in another form than plain text (a figure, a table) it signs: a
+digest of the cell's source and of all that it put out stands in the metadata of
+the cell, so that a picture cannot be exchanged, nor its source changed, unseen.
 """
 
 from __future__ import annotations
@@ -12,16 +17,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import os
+import re
 import sys
 import time
+from html import escape
 from pathlib import Path
 
 import nbformat
 
 from book import ROOT
 
-CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable"}
+CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable", "mattn"}
+FIGURE = "image/svg+xml"
+ROOT_TAG = re.compile(r"<svg\b[^>]*>\n?")
+SAID_INSIDE = re.compile(r"<title>.*?</title>\n<desc>.*?</desc>\n", re.DOTALL)
+MARKUP = re.compile(r"[$*`\\]")
 KERNEL = {
     "display_name": "Python 3 (ipykernel)",
     "language": "python",
@@ -47,7 +59,50 @@ def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         seen.add(cell.id)
         if cell.cell_type == "code":
             cell.outputs = [_plain(output) for output in _joined(cell.outputs)]
+            for output in cell.outputs:
+                if FIGURE in output.get("data", {}):
+                    output.data[FIGURE] = described(output.data[FIGURE], cell)
     return notebook
+
+
+def described(svg: str, cell: nbformat.NotebookNode) -> str:
+    """The figure with the caption and the alt text of its cell, for the blind."""
+    mystnb = cell.metadata.get("mystnb", {})
+    caption = mystnb.get("figure", {}).get("caption", "")
+    alt = mystnb.get("image", {}).get("alt", "")
+    svg = SAID_INSIDE.sub("", svg)
+    if not (caption and alt):
+        return svg
+    title, description = (escape(MARKUP.sub("", text)) for text in (caption, alt))
+    said = f"<title>{title}</title>\n<desc>{description}</desc>\n"
+    return ROOT_TAG.sub(lambda root: root[0] + said, svg, count=1)
+
+
+def signed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with a digest of each cell that shows more than plain text."""
+    for cell in notebook.cells:
+        cell.metadata.pop("mattn", None)
+        if shows(cell):
+            cell.metadata["mattn"] = nbformat.from_dict({"shown": digest(cell)})
+    return notebook
+
+
+def shows(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell put out anything but plain text."""
+    outputs = cell.get("outputs", [])
+    return any(set(output.get("data", {})) - {"text/plain"} for output in outputs)
+
+
+def digest(cell: nbformat.NotebookNode) -> str:
+    """Of the source and of all outputs; not of what describes them."""
+    parts = [cell.source.rstrip()]
+    for output in cell.outputs:
+        data = dict(output.get("data", {}))
+        if FIGURE in data:
+            data[FIGURE] = SAID_INSIDE.sub("", data[FIGURE])
+        parts += [output.output_type, output.get("text", ""), data]
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _fresh_id(cell: nbformat.NotebookNode, seen: set[str]) -> str:
@@ -116,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     for path in paths:
         began = time.perf_counter()
         if options.action == "run":
-            notebook = execute(path)
+            notebook = signed(canonical(execute(path)))
         else:
             notebook = nbformat.read(path, as_version=4)
         path.write_text(to_text(canonical(notebook)), encoding="utf-8")

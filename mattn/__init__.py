@@ -7,10 +7,10 @@ point down, and a test holds the modules to this drawing:
     5  generation · training · pretrained
     4  models · playground · reader
     3  heads
-    2  attention · flash · embedding · config · checkpoint
+    2  attention · flash · embedding · config · checkpoint · repro
     1  masks · softmax · cache · rotary · filters · data · files
     1  losses · optimizers · plotting
-    0  reach · slots · inputs · toy · checks · repro · optional
+    0  reach · slots · inputs · toy · checks · tables · optional
 
 The names below, and the modules above, are loaded when they are first used:
 `import mattn` itself loads neither torch nor matplotlib.
@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
     from mattn import rotary as rotary
     from mattn import slots as slots
     from mattn import softmax as softmax
+    from mattn import tables as tables
     from mattn import toy as toy
     from mattn import training as training
     from mattn.attention import attention, blockwise_attention, fused_attention

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from importlib.resources import files
 from typing import Any
 
@@ -17,8 +18,9 @@ def start(seed: int, *, n_threads: int = 1) -> torch.Generator:
     """Seed every source of randomness, fix threads and print options.
 
     Seeds Python, NumPy and torch; sets the threads of torch, its default dtype
-    to float32, and how torch and NumPy print. Nothing else in the package
-    changes any of this, and importing it does not.
+    to float32, and how torch and NumPy print. In a notebook, figures are shown
+    as SVG from here on. Nothing else in the package changes any of this, and
+    importing it does not.
 
     Returns a generator with the same seed, for the functions that take one.
     One thread by default: with more, sums are taken in another order, and
@@ -43,6 +45,10 @@ def start(seed: int, *, n_threads: int = 1) -> torch.Generator:
     torch.set_default_dtype(torch.float32)
     torch.set_printoptions(precision=3, sci_mode=False, linewidth=75)
     np.set_printoptions(precision=3, suppress=True, linewidth=75)
+    if "IPython" in sys.modules:
+        from mattn.plotting import show_as_svg  # brings matplotlib
+
+        show_as_svg()
     return torch.Generator().manual_seed(seed)
 
 

@@ -52,6 +52,9 @@ from package_only import (  # noqa: E402, F401
     pytest_report_header,
 )
 
+if find_spec("nbval"):  # of a notebook's figures the numbers are compared
+    import nbval_figures  # noqa: F401
+
 # What a helper asserts says as much as what a test asserts.
 pytest.register_assert_rewrite(
     *({file.stem for file in HELPERS.glob("*.py")} - sys.modules.keys())

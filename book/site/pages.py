@@ -8,6 +8,7 @@ the environment variable ``MATTN_SITE``, which comes first.
 from __future__ import annotations
 
 import html
+import itertools
 import os
 import re
 import struct
@@ -26,6 +27,12 @@ PREVIEW_ALT = (
 )
 TAGS = re.compile(r"<[^>]+>")
 IMAGE = re.compile(r'<img\b(?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+\.png)"[^>]*?/?>')
+# A figure that mattn.plotting drew: no style sheet reaches into an image.
+DRAWN = re.compile(r'<img\b[^>]*?\bsrc="([^":]+\.svg)"[^>]*?/?>')
+ALT = re.compile(r'\balt="([^"]*)"')
+FIGURE = '<svg xmlns="http://www.w3.org/2000/svg" class="mattn-figure"'
+INSIDE = re.compile(r"<title>.*?</title>\n|<desc>.*?</desc>\n", re.S)
+OWN_ID = re.compile(r"\bmattn-[0-9a-f]{8}-(?=\d)")
 # All icons there are, drawn by a script of 1.5 MB; those in use come as a font too.
 ICONS = re.compile(r'<script src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\s*')
 # The theme opens the source of a page in a tab, where a browser shows it raw.
@@ -108,6 +115,29 @@ def sized(page: Path) -> Callable[[re.Match[str]], str]:
     return with_size
 
 
+def drawn(page: Path) -> Callable[[re.Match[str]], str]:
+    """Put a figure itself in place of its image, so that it has the page's colours.
+
+    The alt text becomes its name. What a lone figure says about itself goes: the
+    caption stands below. Its ids are those of no other figure of the book.
+    """
+    numbers = itertools.count()
+
+    def with_figure(match: re.Match[str]) -> str:
+        file, alt = page.parent / match[1], ALT.search(match[0])
+        svg = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if not svg.startswith(FIGURE):
+            return match[0]
+        svg = INSIDE.sub("", svg).strip()
+        own = f"{page.parent.name}-{page.stem}-{next(numbers)}-"
+        svg = OWN_ID.sub(own, svg)
+        name = f' aria-label="{alt[1]}"' if alt else ""
+        svg = svg.replace(FIGURE, f'<svg class="mattn-figure"{name}', 1)
+        return f'<div class="mattn-scroll">{svg}</div>'
+
+    return with_figure
+
+
 def arguments(match: re.Match[str]) -> str:
     inside = match[1].replace("<dd>", '<span class="sig-line">')
     return f'<span class="sig-lines">{inside.replace("</dd>", "</span>")}</span>'
@@ -129,6 +159,7 @@ def finished(text: str, page: Path) -> str:
     text = ICONS.sub("", text)
     text = SOURCE.sub(r"\1 download\2", text)
     text = SEARCH.sub(r"\1", text)
+    text = DRAWN.sub(drawn(page), text)
     return IMAGE.sub(sized(page), text)
 
 

@@ -124,7 +124,8 @@ def chapter(entry: Entry, pages: dict[str, Entry], html: Path = HTML) -> Tag:
         gone.decompose()
     for fold in article.select("details"):
         fold["open"] = ""
-    for tag in article.find_all(id=True):
+    # Those in a figure are unique in the whole book already: pages.py.
+    for tag in article.select("[id]:not(svg *)"):
         tag["id"] = f"{entry.slug}--{tag['id']}"
     for link in article.find_all("a", href=True):
         inside = anchor(str(link["href"]), entry, pages)

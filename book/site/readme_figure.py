@@ -37,7 +37,7 @@ def draw(file: Path = FILE) -> None:
         figure = show_attention(X @ X.T / 2, causal.matrix(6), weights, TOKENS)
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.15)
-        figure.subplots_adjust(bottom=0.06, right=0.97)
+        figure.subplots_adjust(left=0.11, bottom=0.06, right=0.97)
         figure.patch.set_alpha(0)
         plate = FancyBboxPatch(
             (0.01, 0.015),

@@ -8,7 +8,7 @@
   const LONG = 24; // characters in a cell: a table that has one is text
   const SCROLLS =
     "article :is(mjx-container[display], span.math, pre, .output, " +
-    ".pst-scrollable-table-container)";
+    ".mattn-scroll, .pst-scrollable-table-container)";
 
   function fit(formula) {
     formula.dataset.size ??= formula.style.fontSize || "100%";

@@ -2,8 +2,8 @@
 
 Rows are queries, downwards; columns are keys, their labels on top. A colour
 has one meaning everywhere and never stands alone: blocked cells are hatched,
-small grids print their values. Every ``show_…`` function returns the figure;
-``show_table`` returns a table.
+small grids print their values. Every ``show_…`` function returns the figure, and
+``svg`` writes any figure as the book shows it.
 """
 
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
@@ -18,14 +18,16 @@ from mattn.plotting.matrices import (
     show_scores,
     show_weights,
 )
-from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY
-from mattn.plotting.tables import show_table, show_texts
+from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY, measured
+from mattn.plotting.svg import show_as_svg, svg
 
 __all__ = [
     "ALLOWED",
     "BLOCKED",
     "LEAK",
     "QUERY",
+    "measured",
+    "show_as_svg",
     "show_attention",
     "show_blocks",
     "show_curves",
@@ -39,7 +41,6 @@ __all__ = [
     "show_running",
     "show_scaling",
     "show_scores",
-    "show_table",
-    "show_texts",
     "show_weights",
+    "svg",
 ]

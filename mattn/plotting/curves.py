@@ -9,12 +9,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike
 
 from mattn.plotting.given import check_some, curve_points
-from mattn.plotting.style import LINES, STYLES, finished
+from mattn.plotting.style import HATCH, INK, LINES, SIZE, STYLES, finished
 
 __all__ = ["show_curves", "show_roofline", "show_running", "show_scaling"]
+
+WIDE = 4.8  # inches: a phone shrinks it to three quarters
+LEGEND = {"frameon": False, "fontsize": SIZE["curve"]}
+MARKERS = "os^vDPX*"
 
 
 def show_curves(
@@ -33,17 +38,11 @@ def show_curves(
     check_some(curves, "show_curves: expected at least one curve, name → (x, y)")
     drawn = {name: curve_points(name, *curve) for name, curve in curves.items()}
     if ax is None:
-        _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+        _, ax = plt.subplots(figsize=(WIDE, 3.1), layout="constrained")
     for index, (name, (x, y)) in enumerate(drawn.items()):
-        ax.plot(
-            x,
-            y,
-            label=name,
-            color=LINES[index % len(LINES)],
-            linestyle=STYLES[index % len(STYLES)],
-        )
+        ax.plot(x, y, label=name, **_line(index))
     if floor is not None:
-        ax.axhline(floor, color="0.35", lw=1)
+        ax.axhline(floor, color=INK, lw=0.8)
         ax.margins(y=0.1)  # room for the label
         ax.annotate(
             floor_label,
@@ -53,12 +52,11 @@ def show_curves(
             textcoords="offset points",
             ha="right",
             va="top",  # below the line: honest curves come down to it from above
-            color="0.25",
+            fontsize=SIZE["curve"],
         )
     ax.set(xlabel=x_label, ylabel=y_label)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
-    return finished(ax.figure)
+    ax.legend(**LEGEND)
+    return _quiet(ax)
 
 
 def show_running(
@@ -75,18 +73,16 @@ def show_running(
     _, scores = curve_points("scores", keys, scores)
     _, maximum = curve_points("maximum", keys, maximum)
     _, total = curve_points("total", keys, total)
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(6, 3.6), sharex=True, layout="constrained"
+    _, (above, below) = plt.subplots(
+        2, 1, figsize=(WIDE, 3.6), sharex=True, layout="constrained"
     )
-    above.plot(keys, scores, "o", color="0.45", ms=4, label="score")
+    above.plot(keys, scores, "o", color=HATCH, ms=4, label="score")
     above.step(keys, maximum, where="post", color=LINES[0], label="running maximum")
     above.set(ylabel="score")
-    above.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.95))
+    above.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.95), **LEGEND)
     below.step(keys, total, where="post", color=LINES[0])
     below.set(xlabel="key position", ylabel="running sum", ylim=(0, None))
-    for ax in (above, below):
-        ax.spines[["top", "right"]].set_visible(False)
-    return finished(figure)
+    return _quiet(above, below)
 
 
 def show_scaling(
@@ -105,23 +101,21 @@ def show_scaling(
         name: curve_points(name, *curve, positive=True)
         for name, curve in curves.items()
     }
-    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    _, ax = plt.subplots(figsize=(WIDE, 3.1), layout="constrained")
     for index, (name, (x, y)) in enumerate(drawn.items()):
-        style: dict[str, Any] = {"color": LINES[index % len(LINES)], "ms": 4}
-        style["linestyle"] = STYLES[index % len(STYLES)]
-        ax.plot(x, y, marker="os^vDPX*"[index % 8], label=name, **style)
+        marker = MARKERS[index % len(MARKERS)]
+        ax.plot(x, y, marker=marker, ms=4, label=name, **_line(index))
     if curves:
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
-        ax.legend(frameon=False, fontsize=8)
+        _plain_numbers(ax)
+        ax.legend(**LEGEND)
     else:
-        ax.text(0.5, 0.5, empty, ha="center", va="center", transform=ax.transAxes)
+        said = ax.text(0.5, 0.5, empty, ha="center", va="center")
+        said.set(fontsize=SIZE["curve"], transform=ax.transAxes)
         ax.set(xticks=[], yticks=[])
     ax.set(xlabel=x_label, ylabel=y_label)
-    if title is not None:
-        ax.set_title(title, fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
-    return finished(figure)
+    return _quiet(ax, title=title)
 
 
 def show_roofline(
@@ -150,17 +144,43 @@ def show_roofline(
     intensity = np.geomspace(
         min(ridge / 20, *points.values()) / 2, max(ridge * 20, *points.values()) * 2
     )
-    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    _, ax = plt.subplots(figsize=(WIDE, 3.1), layout="constrained")
     roof = np.minimum(operations, intensity * bandwidth) / 1e12
-    ax.loglog(intensity, roof, color="0.25")
-    ax.axvline(ridge, color="0.7", lw=1, ls=":")
+    ax.loglog(intensity, roof, color=INK)
+    ax.axvline(ridge, color=HATCH, lw=1, ls=":")
     for index, (name, x) in enumerate(points.items()):
         y = min(operations, x * bandwidth) / 1e12
         colour = LINES[index % len(LINES)]
-        ax.plot(x, y, "os^vDPX*"[index % 8], color=colour, label=name, ms=7)
+        marker = MARKERS[index % len(MARKERS)]
+        ax.plot(x, y, marker, color=colour, label=name, ms=7)
     ax.set(xlabel="operations a byte", ylabel="TFLOP/s at most")
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    _plain_numbers(ax)
+    ax.legend(loc="lower right", **LEGEND)
+    return _quiet(ax, title=title)
+
+
+def _line(index: int) -> dict[str, Any]:
+    """How the curve with this number is drawn: in colour and dashes."""
+    return {
+        "color": LINES[index % len(LINES)],
+        "linestyle": STYLES[index % len(STYLES)],
+    }
+
+
+def _plain_numbers(ax: Axes) -> None:
+    """1,024 and 0.1 along logarithmic axes, not powers."""
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _quiet(*axes: Axes, title: str | None = None) -> Figure:
+    """The last touch: open axes, text that can be read on a phone."""
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=SIZE["curve"])
+        for label in (ax.xaxis.label, ax.yaxis.label):
+            label.set_fontsize(SIZE["curve"])
     if title is not None:
-        ax.set_title(title, fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
-    return finished(figure)
+        axes[0].set_title(title, fontsize=SIZE["curve"])
+    return finished(axes[0].figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -19,8 +20,25 @@ from mattn.plotting.given import (
     check_some,
     matrix,
 )
-from mattn.plotting.grid import PRINTED, axes_for, draw_cell, draw_grid, outline_row
-from mattn.plotting.style import ALLOWED, LEAK, finished
+from mattn.plotting.grid import (
+    PRINTED,
+    axes_for,
+    draw_blocked,
+    draw_cells,
+    draw_colours,
+    draw_grid,
+    outline_row,
+)
+from mattn.plotting.style import (
+    ALLOWED,
+    CUT,
+    HATCH,
+    LEAK,
+    ON_MARK,
+    SIZE,
+    finished,
+    ink_on,
+)
 
 __all__ = [
     "show_attention",
@@ -49,10 +67,10 @@ def show_mask(
     allowed = boolean_matrix(allowed)
     ax = axes_for(ax, allowed.shape)
     draw_grid(ax, allowed.shape, tokens, title)
-    for i, j in np.ndindex(allowed.shape):
-        draw_cell(ax, i, j, ALLOWED if allowed[i, j] else None)
-        if max(allowed.shape) <= PRINTED and allowed[i, j]:
-            ax.text(j, i, "✓", ha="center", va="center", color="white")
+    draw_blocked(ax, ~allowed)
+    draw_cells(ax, allowed, ALLOWED)
+    if max(allowed.shape) <= PRINTED:
+        _sign(ax, allowed, "✓")
     outline_row(ax, query, allowed.shape)
     return finished(ax.figure)
 
@@ -70,14 +88,19 @@ def show_masks(
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(6, 2.0 * n_rows),
+        figsize=(min(6.0, 1.9 * n_columns + 0.1), 2.1 * n_rows),
         squeeze=False,
         layout="constrained",
     )
     for ax in axes.flat[len(masks) :]:
         ax.axis("off")
-    for ax, (name, allowed) in zip(axes.flat, masks.items(), strict=False):
+    for n, (name, allowed) in enumerate(masks.items()):
+        ax = axes.flat[n]
         show_mask(allowed, tokens, title=name, ax=ax)
+        if n % n_columns:  # the first of a row says it for all
+            ax.set_ylabel("")
+        if n >= n_columns:
+            ax.set_xlabel("")
     return finished(figure)
 
 
@@ -98,15 +121,14 @@ def show_leaks(
     expected = boolean_matrix(expected, measured.shape)
     ax = axes_for(ax, measured.shape)
     draw_grid(ax, measured.shape, tokens, title)
-    for i, j in np.ndindex(measured.shape):
-        leak = measured[i, j] and not expected[i, j]
-        draw_cell(ax, i, j, LEAK if leak else ALLOWED if measured[i, j] else None)
-        if leak:
-            ax.text(j, i, "✕", ha="center", va="center", color="white")
-        elif expected[i, j] and not measured[i, j]:
-            ax.add_patch(
-                Rectangle((j - 0.4, i - 0.4), 0.8, 0.8, fill=False, ec=ALLOWED, lw=1.5)
-            )
+    leaks = measured & ~expected
+    draw_blocked(ax, ~measured)
+    draw_cells(ax, measured & expected, ALLOWED)
+    draw_cells(ax, leaks, LEAK)
+    _sign(ax, leaks, "✕")
+    for i, j in np.argwhere(expected & ~measured):
+        box = Rectangle((j - 0.4, i - 0.4), 0.8, 0.8, fill=False, ec=ALLOWED, lw=1.5)
+        ax.add_patch(box)
     return finished(ax.figure)
 
 
@@ -176,17 +198,18 @@ def show_attention(
     tokens: Sequence[str] | None = None,
 ) -> Figure:
     """Scores → rule → weights: the three matrices ``(Tq, Tk)`` side by side."""
-    figure, axes = plt.subplots(1, 3, figsize=(6, 2.4))
-    figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.01, wspace=0.13)
+    figure, axes = plt.subplots(1, 3, figsize=(6.2, 2.6))
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.78, bottom=0.01, wspace=0.11)
     show_scores(scores, tokens, title="scores", ax=axes[0])
     show_mask(allowed, tokens, title="rule", ax=axes[1])
     show_weights(weights, tokens, allowed=allowed, title="weights", ax=axes[2])
     for ax in axes:
-        for text in ax.texts:
-            text.set_fontsize(6.5)
+        for text in ax.texts:  # 0.17 is .17 here: three grids are as wide as one
+            short = re.sub(r"^(−?)0\.", r"\1.", text.get_text())
+            text.set(text=short, fontsize=8.3)
     for ax in axes[1:]:
-        ax.set_yticklabels([])
-        ax.text(-0.065, 0.5, "→", transform=ax.transAxes, ha="center", va="center")
+        ax.set(yticklabels=[], ylabel="")
+        ax.text(-0.055, 0.5, "→", transform=ax.transAxes, ha="center", va="center")
     return finished(figure)
 
 
@@ -204,23 +227,24 @@ def show_blocks(
     """
     allowed = boolean_matrix(allowed)
     block = whole_number(block, "block", least=1)
-    starts = [range(0, n, block) for n in allowed.shape]
-    shape = len(starts[0]), len(starts[1])
+    shape = -(-allowed.shape[0] // block), -(-allowed.shape[1] // block)
     ax = axes_for(ax, shape)
     draw_grid(ax, shape, None, title)
     ax.set(xlabel="block of keys", ylabel="block of queries")
-    for i, j in np.ndindex(shape):
-        rows, columns = (
-            slice(s[n], s[n] + block) for s, n in zip(starts, (i, j), strict=True)
-        )
-        part = allowed[rows, columns]
-        draw_cell(
-            ax, i, j, ALLOWED if part.all() else "#9CCAE6" if part.any() else None
-        )
-        if part.all():
-            ax.text(j, i, "✓", ha="center", va="center", color="white")
-        elif part.any():
-            ax.plot((j - 0.5, j + 0.5), (i - 0.5, i + 0.5), color=ALLOWED, lw=1)
+    parts = {
+        (i, j): allowed[i * block : (i + 1) * block, j * block : (j + 1) * block]
+        for i, j in np.ndindex(shape)
+    }
+    whole, some = (
+        np.array([call(part) for part in parts.values()]).reshape(shape)
+        for call in (np.all, np.any)
+    )
+    draw_blocked(ax, ~some)
+    draw_cells(ax, some & ~whole, CUT)
+    draw_cells(ax, whole, ALLOWED)
+    _sign(ax, whole, "✓")
+    for i, j in np.argwhere(some & ~whole):
+        ax.plot((j - 0.5, j + 0.5), (i - 0.5, i + 0.5), color=ALLOWED, lw=1)
     return finished(ax.figure)
 
 
@@ -237,37 +261,40 @@ def show_probes(
     check_some(seen, "show_probes: expected at least one fault, name → probes")
     check_some(probes, "show_probes: expected at least one probe")
     if ax is None:
-        size = (6, min(4.0, 1.0 + 0.24 * len(seen)))
+        size = (6, min(4.2, 1.0 + 0.26 * len(seen)))
         _, ax = plt.subplots(figsize=size, layout="constrained")
-    for i, found in enumerate(seen.values()):
-        unknown = set(found) - set(probes)
-        if unknown:
+    for found in seen.values():
+        if unknown := set(found) - set(probes):
             raise ValueError(
                 f"show_probes: expected probes out of {list(probes)}; got "
                 f"{sorted(unknown)}. Give each a column."
             )
-        for j, probe in enumerate(probes):
-            colour = LEAK if probe in found else "white"
-            box = (j - 0.5, i - 0.5), 1, 1
-            ax.add_patch(Rectangle(*box, facecolor=colour, edgecolor="0.75", lw=0.6))
-            if probe in found:
-                ax.text(j, i, "✕", ha="center", va="center", color="white", fontsize=8)
     ax.set(xlim=(-0.5, len(probes) - 0.5), ylim=(len(seen) - 0.5, -0.5))
+    sees = np.array([[probe in found for probe in probes] for found in seen.values()])
+    draw_cells(ax, sees, LEAK)
+    _sign(ax, sees, "✕")
+    ax.hlines(np.arange(len(seen) + 1) - 0.5, -0.5, len(probes) - 0.5, HATCH, lw=0.5)
     ax.set_yticks(range(len(seen)), list(seen))
     ax.set_xticks(range(len(probes)), list(probes), rotation=35, ha="left")
-    ax.tick_params(length=0, labelsize=8, top=False, labeltop=True, labelbottom=False)
+    ax.tick_params(length=0, labelsize=SIZE["grid"], top=False)
+    ax.tick_params(labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
     return finished(ax.figure)
+
+
+def _sign(ax: Axes, where: np.ndarray, sign: str) -> None:
+    """One sign in each cell that is True: the colour is not alone."""
+    for i, j in np.argwhere(where):
+        ax.text(j, i, sign, ha="center", va="center", color=ON_MARK)
 
 
 def _values(ax, values, colours, visible, tokens, title) -> Figure:
     ax = axes_for(ax, values.shape)
     draw_grid(ax, values.shape, tokens, title)
-    for i, j in np.ndindex(values.shape):
-        draw_cell(ax, i, j, colours[i, j] if visible[i, j] else None)
-        if visible[i, j] and max(values.shape) <= PRINTED:
-            dark = colours[i, j, :3] @ (0.299, 0.587, 0.114) < 0.5
-            text = f"{values[i, j]:.2f}".replace("-", "−")
-            ink = "white" if dark else "black"
-            ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=7.5)
+    draw_blocked(ax, ~visible)
+    draw_colours(ax, colours, visible)
+    for i, j in np.argwhere(visible & (max(values.shape) <= PRINTED)):
+        text = f"{values[i, j]:.2f}".replace("-", "−")
+        style = {"color": ink_on(colours[i, j, :3]), "fontsize": SIZE["grid"]}
+        ax.text(j, i, text, ha="center", va="center", **style)
     return finished(ax.figure)

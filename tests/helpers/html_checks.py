@@ -16,6 +16,7 @@ from bs4 import BeautifulSoup, Tag
 from stored_state import is_sentence
 
 MAX_BYTES = 400_000
+IMAGES = "article :is(img, svg.mattn-figure)"
 # A link with one of these relations is told to a reader, not fetched.
 NOT_FETCHED = {"alternate", "author", "canonical", "license", "next", "prev", "search"}
 OTHER_HOST = re.compile(r"(?:https?:|wss?:|ftp:)?//", re.IGNORECASE)
@@ -103,8 +104,9 @@ def links_resolve(site: Site) -> Iterator[str]:
 def images_described(site: Site) -> Iterator[str]:
     """Every image has a caption, and alt text that is not a slug or path."""
     for path, page in site.pages.items():
-        for image in page.select("article img"):
-            source, alt = image.get("src", "?"), str(image.get("alt", ""))
+        for image in page.select(IMAGES):
+            source = image.get("src", "a figure")
+            alt = str(image.get("alt", image.get("aria-label", "")))
             if not is_sentence(alt):
                 yield f"{site.name(path)}: {source}: alt text is {alt!r}"
             figure = image.find_parent("figure")
@@ -176,11 +178,12 @@ def shared(page: BeautifulSoup) -> Iterator[str]:
 def images_sized(site: Site) -> Iterator[str]:
     """Every image has width and height: nothing moves when it arrives."""
     for path, page in site.pages.items():
-        for image in page.select("article img"):
+        for image in page.select(IMAGES):
             if not all(
                 str(image.get(key, "")).isdigit() for key in ("width", "height")
             ):
-                yield f"{site.name(path)}: {image.get('src', '?')}: no width or height"
+                source = image.get("src", "a figure")
+                yield f"{site.name(path)}: {source}: no width or height"
 
 
 def pages_light(site: Site) -> Iterator[str]:

@@ -9,10 +9,8 @@ here takes a notebook and yields one sentence for each fault it finds.
 from __future__ import annotations
 
 import ast
-import base64
 import re
 import statistics
-import struct
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import pairwise
@@ -22,13 +20,11 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 from roots import ROOT
+from stored_figures import pictures, stored_pictures, unguarded
 
 from book.notebooks import canonical, to_text
 
 TAGS = {"raises-exception"}
-MAX_PNG_BYTES = 60_000
-# Inches: 6×4, and the margin of 0.1 that a notebook adds on every side.
-MAX_WIDTH, MAX_HEIGHT = 6.2, 4.2
 MAX_CODE_CELLS, MAX_LINES, MAX_COLUMNS, MAX_WORDS = 40, 30, 79, 120
 MAX_MEDIAN_LINES, MAX_MOST_LINES = 6, 18  # "most": 90 % of the cells
 
@@ -106,11 +102,6 @@ def text_of(output: NotebookNode) -> str:
     )
 
 
-def png_of(output: NotebookNode) -> bytes | None:
-    encoded = output.get("data", {}).get("image/png")
-    return None if encoded is None else base64.b64decode(encoded)
-
-
 def executed(notebook: NotebookNode) -> Iterator[str]:
     """Every code cell was run, once, from the top: counts exactly 1…n."""
     for expected, cell in enumerate(code_cells(notebook), start=1):
@@ -150,17 +141,17 @@ def is_sentence(text: str) -> bool:
 
 
 def figures(notebook: NotebookNode) -> Iterator[str]:
-    """Every figure is there, with caption, alt text and name; not too big."""
+    """Every figure is there, with caption, alt text and name."""
     names: list[str] = []
     for cell in code_cells(notebook):
         mystnb = cell.metadata.get("mystnb", {})
         figure, image = mystnb.get("figure", {}), mystnb.get("image", {})
-        images = [png for png in map(png_of, cell.outputs) if png is not None]
+        images = pictures(cell.outputs)
         promised = bool(mystnb) or any(
             "<Figure size" in text_of(output) for output in cell.outputs
         )
         if promised and not images:
-            yield f"{where(cell)} has no PNG: `make notebooks`"
+            yield f"{where(cell)} has no figure: `make notebooks`"
         if len(images) > 1:
             yield f"{where(cell)} stores {len(images)} images; one figure a cell"
         if not (promised or images):
@@ -175,8 +166,6 @@ def figures(notebook: NotebookNode) -> Iterator[str]:
         if not re.fullmatch(r"fig-[a-z0-9-]+", figure.get("name", "")):
             yield f"{where(cell)}: figure name is {figure.get('name')!r}, not fig-…"
         names.append(figure.get("name", ""))
-        for png in images:
-            yield from (f"{where(cell)}: {fault}" for fault in png_faults(png))
     for name in {name for name in names if names.count(name) > 1}:
         yield f"figure name {name!r} is used twice"
     for cell in prose_cells(notebook):
@@ -187,20 +176,11 @@ def figures(notebook: NotebookNode) -> Iterator[str]:
             yield f"{where(cell)}: image as raw HTML; write ![…](…)"
 
 
-def png_faults(png: bytes) -> Iterator[str]:
-    """Too many bytes, or larger on paper than the page of the book."""
-    if png[:8] != b"\x89PNG\r\n\x1a\n":
-        yield "image is not a PNG"
-        return
-    if len(png) > MAX_PNG_BYTES:
-        yield f"PNG of {len(png)} bytes; at most {MAX_PNG_BYTES}"
-    width, height = struct.unpack(">II", png[16:24])
-    dpi = 72.0
-    if (at := png.find(b"pHYs")) > 0:
-        dpi = struct.unpack(">I", png[at + 4 : at + 8])[0] * 0.0254
-    if width / dpi > MAX_WIDTH or height / dpi > MAX_HEIGHT:
-        size = f"{width / dpi:.1f}×{height / dpi:.1f} in"
-        yield f"figure of {size}; at most 6×4, plus the margin"
+def shown(notebook: NotebookNode) -> Iterator[str]:
+    """Pictures and tables are what the cell put out, and guarded if measured."""
+    for cell in code_cells(notebook):
+        for check in (stored_pictures, unguarded):
+            yield from (f"{where(cell)}: {fault}" for fault in check(cell))
 
 
 def numbers_in_prose(notebook: NotebookNode) -> Iterator[str]:
@@ -406,6 +386,7 @@ CHECKS = (
     tags,
     clean_outputs,
     figures,
+    shown,
     numbers_in_prose,
     measured,
     plain_markdown,

@@ -16,7 +16,7 @@ import pytest
 import torch
 from refusals import messages, printed
 
-from mattn import causal, padding, plotting
+from mattn import causal, padding, plotting, tables
 from mattn.audit import audit, audit_beam, audit_labels, audit_layers
 from mattn.data.translation import (
     english_text,
@@ -129,7 +129,8 @@ CASES: dict[str, tuple[Callable, list[str]]] = {
         lambda: plotting.show_decoder(["a"], ONE.bool(), n_layers=0),
         ["n_layers >= 1"],
     ),
-    "no texts": (lambda: plotting.show_texts({}), ["at least one text"]),
+    "no texts": (lambda: tables.show_texts({}), ["at least one text"]),
+    "table without columns": (lambda: tables.show_table([], []), ["got none"]),
     "block 0": (lambda: plotting.show_blocks(SQUARE, 0), ["block >= 1", "got 0"]),
     "a time of 0": (
         lambda: plotting.show_scaling({"a": ([1, 2], [0, 1])}, y_label="ms"),
@@ -319,7 +320,6 @@ def test_the_smallest_of_everything_is_drawn() -> None:
         plotting.show_scaling({"a": ([1], [1])}, y_label="ms"),
         plotting.show_roofline(1.0, 1.0, {"a": 1.0}),
         plotting.show_probes({"f": []}, ["p"]),
-        plotting.show_texts({"a": ""}),
     ):
         figure.canvas.draw()
 

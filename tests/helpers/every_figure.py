@@ -1,0 +1,51 @@
+"""Every kind of figure that mattn.plotting draws, once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mattn import causal, masked_softmax, window
+from mattn.plotting import (
+    show_attention,
+    show_blocks,
+    show_curves,
+    show_decoder,
+    show_leaks,
+    show_mask,
+    show_masks,
+    show_probes,
+    show_reach,
+    show_roofline,
+    show_running,
+    show_scaling,
+    show_scores,
+    show_weights,
+)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+WEIGHTS = masked_softmax(noise(6, 6), causal.matrix(6))
+FIGURES = {
+    "show_attention": lambda: show_attention(
+        WEIGHTS, causal.matrix(6), WEIGHTS, tokens=list("abcdef")
+    ),
+    "show_blocks": lambda: show_blocks((causal & window(9)).matrix(40), 5),
+    "show_curves": lambda: show_curves({"a": ([0, 1], [1, 2])}),
+    "show_decoder": lambda: show_decoder(list("abcd"), causal.matrix(4), n_layers=2),
+        ["the", "cats", "on", "the"], causal.matrix(4), n_layers=2
+    ),
+    "show_leaks": lambda: show_leaks(causal.matrix(16), causal.matrix(16)),
+    "show_mask": lambda: show_mask(causal.matrix(6), list("abcdef"), title="causal"),
+    "show_masks": lambda: show_masks({str(n): causal.matrix(6) for n in range(4)}),
+    "show_reach": lambda: show_reach(causal.matrix(6), 3, query=5),
+    "show_roofline": lambda: show_roofline(1e12, 1e10, {"a": 3.0, "b": 900.0}),
+    "show_probes": lambda: show_probes({"f": ["a"], "g": ["b"]}, ["a", "b"]),
+    "show_running": lambda: show_running([0, 2, -1], [0, 2, 2], np.ones(3)),
+    "show_scaling": lambda: show_scaling({"a": ([1, 2], [3, 9])}, y_label="ms"),
+    "show_scores": lambda: show_scores(noise(6, 6)),
+    "show_weights": lambda: show_weights(WEIGHTS),
+}
