@@ -130,7 +130,7 @@ def is_running_mean(f, rng):
     same(f(v.numpy()), attention(zeros, zeros, v, causal)[0])
 
 
-def is_positions(f, rng):
+def is_slots(f, rng):
     for got, expected in zip(f(*(s := sizes(rng, 2))), default_slots(*s), strict=True):
         same(got, expected)
 
@@ -458,7 +458,7 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "attention_by_hand": with_options(is_attention, heads=False),
     },
     "02_mask_matrix": {
-        "positions_by_hand": is_positions,
+        "slots_by_hand": is_slots,
         "causal_mask_by_hand": is_rule(lambda: causal),
         "window_mask_by_hand": is_rule(window, own=a_number),
         "prefix_mask_by_hand": is_rule(prefix, own=a_number),

@@ -18,6 +18,7 @@ from mattn.plotting.matrices import (
     show_scores,
     show_weights,
 )
+from mattn.plotting.stencils import show_stencils
 from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY
 from mattn.plotting.tables import show_table, show_texts
 
@@ -39,6 +40,7 @@ __all__ = [
     "show_running",
     "show_scaling",
     "show_scores",
+    "show_stencils",
     "show_table",
     "show_texts",
     "show_weights",
