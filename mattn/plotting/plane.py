@@ -74,13 +74,13 @@ def _points(what: str, points: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _name(ax: Axes, point, name: str, *, below: bool = False) -> None:
-    """A mean is named above its mark, in bold; a value below."""
+    """A mean is named above its mark, in bold; a value on the right, below."""
     ax.annotate(
         name,
         point,
-        (0, -8 if below else 8),
+        (7, -3) if below else (-4, 8),
         textcoords="offset points",
-        ha="center",
+        ha="left" if below else "center",
         va="top" if below else "bottom",
         fontsize=11,
         fontweight="normal" if below else "bold",

@@ -34,10 +34,11 @@ def show_sentence(
     """Arrows from the word at ``query`` to the words that it looks at.
 
     Each arrow is as thick as its weight, ``weights`` (T,); the largest weight is
-    written, of equal ones the first. An arrow back is blue, one to a later word vermillion; the word that asks
-    is outlined in orange. ``card`` is the first position that a hatched card covers:
-    its word and those after it are not shown. Raises ``ValueError`` if a covered word
-    has a weight: nobody can look under the card.
+    written, of equal ones the first. An arrow back is blue, one to a later word
+    vermillion; the word that asks is outlined in orange. ``card`` is the first
+    position that a hatched card covers: its word and those after it are not shown.
+    Raises ``ValueError`` if a covered word has a weight: nobody can look under the
+    card.
     """
     T = len(tokens)
     weights = weights_row(weights, T)
