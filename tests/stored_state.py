@@ -128,6 +128,9 @@ def tags(notebook: NotebookNode) -> Iterator[str]:
     for cell in notebook.cells:
         for tag in set(cell.metadata.get("tags", [])) - TAGS:
             yield f"{where(cell)} has the tag {tag!r}; allowed: {sorted(TAGS)}"
+        folded = cell.metadata.get("jupyter", {}) == {"outputs_hidden": True}
+        if folded != ("hide-output" in cell.metadata.get("tags", [])):
+            yield f"{where(cell)}: hide-output and jupyter.outputs_hidden go together"
 
 
 def clean_outputs(notebook: NotebookNode) -> Iterator[str]:

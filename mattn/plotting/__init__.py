@@ -6,6 +6,7 @@ small grids print their values. Every ``show_…`` function returns the figure;
 ``show_table`` returns a table.
 """
 
+from mattn.plotting.bars import show_bars
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.matrices import (
@@ -18,6 +19,8 @@ from mattn.plotting.matrices import (
     show_scores,
     show_weights,
 )
+from mattn.plotting.plane import show_plane
+from mattn.plotting.sentence import show_sentence
 from mattn.plotting.stencils import show_stencils
 from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY
 from mattn.plotting.tables import show_table, show_texts
@@ -28,18 +31,21 @@ __all__ = [
     "LEAK",
     "QUERY",
     "show_attention",
+    "show_bars",
     "show_blocks",
     "show_curves",
     "show_decoder",
     "show_leaks",
     "show_mask",
     "show_masks",
+    "show_plane",
     "show_probes",
     "show_reach",
     "show_roofline",
     "show_running",
     "show_scaling",
     "show_scores",
+    "show_sentence",
     "show_stencils",
     "show_table",
     "show_texts",

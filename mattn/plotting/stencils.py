@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from mattn.plotting.given import check_finite, check_labels, check_query, check_some
-from mattn.plotting.given import matrix as as_matrix
+from mattn.plotting.given import check_labels, check_query, check_some, row
 from mattn.plotting.style import ALLOWED, BLOCKED, QUERY, finished
 
 __all__ = ["show_stencils"]
@@ -42,28 +41,25 @@ def show_stencils(
     check_query(query, len(tokens))
     notes = [""] * len(weights) if notes is None else notes
     check_labels("notes", notes, len(weights))
-    rows = np.stack([as_matrix(row[None])[0] for row in weights.values()])
-    check_labels("tokens", tokens, rows.shape[1])
-    check_finite("weights", rows)
-    size = NAMES + BOX * len(tokens) + NOTES, APART * len(rows)
+    T = len(tokens)
+    size = NAMES + BOX * T + NOTES, APART * len(weights)
     figure = plt.figure(figsize=size)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, size[0]), ylim=(size[1], 0))
     ax.axis("off")
-    for i, (name, row, note) in enumerate(zip(weights, rows, notes, strict=True)):
+    for i, (name, given) in enumerate(weights.items()):
         top = APART * i + (APART - HEIGHT) / 2
         middle = {"va": "center", "fontsize": SIZE, "linespacing": 1.1}
         ax.text(0.02, top + HEIGHT / 2, name, **middle)
-        for j, (token, weight) in enumerate(zip(tokens, row, strict=True)):
+        for j, weight in enumerate(row("weights", given, T)):
             left = NAMES + BOX * j
             if weight == 0:
                 _card(ax, left, top)
             else:
-                _open(ax, left, top, token, weight)
+                _open(ax, left, top, tokens[j], weight)
         place = NAMES + BOX * query, top
         ax.add_patch(Rectangle(place, BOX - GAP, HEIGHT, fill=False, ec=QUERY, lw=2))
-        end = NAMES + BOX * len(tokens) + 0.04
-        ax.text(end, top + HEIGHT / 2, note, **middle)
+        ax.text(NAMES + BOX * T + 0.04, top + HEIGHT / 2, notes[i], **middle)
     return finished(figure)
 
 
