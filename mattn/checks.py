@@ -1,8 +1,9 @@
 """Checks that chapters, tests and audits share: equality and influence.
 
 *Influence* is the matrix of which inputs reach which outputs, measured on
-any function by changing one input at a time. For one attention layer it
-must equal the mask. Used from chapter 1 on; derived in chapter 5.
+any function by changing one input at a time. For one attention layer, with its
+queries held fixed and no weight rounded away, it equals the mask. Used from
+chapter 1 on; derived in chapter 5.
 """
 
 from __future__ import annotations

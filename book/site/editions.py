@@ -280,11 +280,17 @@ def linked(text: str, page: str, edition: Edition) -> str:
 
 
 def colab(notebook: NotebookNode, page: str, edition: Edition) -> NotebookNode:
-    """The notebook with a badge, a first cell that sets up, and whole links."""
+    """The notebook with a badge, a first cell that sets up, and whole links.
+
+    Colab would unfold an output that the book folds, and answer before the reader
+    has guessed: such cells come without.
+    """
     notebook = deepcopy(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, page, edition)
+        elif "hide-output" in cell.metadata.get("tags", []):
+            cell.outputs, cell.execution_count = [], None
     badge = new_markdown_cell(
         f"[![Open in Colab]({BADGE})]({edition.address(page)})\n\n"
         f"{hardware(notebook, page)} **Package:** `{edition.revision}`.",

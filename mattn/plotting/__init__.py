@@ -6,6 +6,7 @@ small grids print their values. Every ``show_…`` function returns the figure, 
 ``svg`` writes any figure as the book shows it.
 """
 
+from mattn.plotting.bars import show_bars
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.matrices import (
@@ -18,6 +19,9 @@ from mattn.plotting.matrices import (
     show_scores,
     show_weights,
 )
+from mattn.plotting.plane import show_plane
+from mattn.plotting.sentence import show_sentence
+from mattn.plotting.stencils import show_stencils
 from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY, measured
 from mattn.plotting.svg import show_as_svg, svg
 
@@ -29,18 +33,22 @@ __all__ = [
     "measured",
     "show_as_svg",
     "show_attention",
+    "show_bars",
     "show_blocks",
     "show_curves",
     "show_decoder",
     "show_leaks",
     "show_mask",
     "show_masks",
+    "show_plane",
     "show_probes",
     "show_reach",
     "show_roofline",
     "show_running",
     "show_scaling",
     "show_scores",
+    "show_sentence",
+    "show_stencils",
     "show_weights",
     "svg",
 ]

@@ -19,6 +19,8 @@ __all__ = [
     "check_some",
     "curve_points",
     "matrix",
+    "row",
+    "weights_row",
 ]
 
 
@@ -54,6 +56,29 @@ def check_finite(what: str, shown: np.ndarray) -> None:
             f"expected finite {what} in every cell that is not blocked; got {wrong[0]}."
             " Look for what made it before you draw it."
         )
+
+
+def row(what: str, values: ArrayLike, n: int) -> np.ndarray:
+    """One finite number for each of n labels."""
+    values = _numpy(values)
+    if values.shape != (n,):
+        raise ValueError(
+            f"expected {n} {what}, one for each label; got shape {values.shape}. "
+            "Pick one row first: weights[i]."
+        )
+    check_finite(what, values)
+    return values
+
+
+def weights_row(weights: ArrayLike, n: int) -> np.ndarray:
+    """A row of n weights: not negative, and together 1."""
+    weights = row("weights", weights, n)
+    if (weights < 0).any() or abs(weights.sum() - 1) > 1e-3:
+        raise ValueError(
+            f"expected weights of 0 or more that add up to 1; got {weights.min():.3g} "
+            f"at least and {weights.sum():.3g} in all. Apply softmax first."
+        )
+    return weights
 
 
 def curve_points(

@@ -80,8 +80,12 @@ def show_masks(
     tokens: Sequence[str] | None = None,
     *,
     n_columns: int = 3,
+    query: int | Mapping[str, int] | None = None,
 ) -> Figure:
-    """An atlas: several boolean matrices side by side, each under its name."""
+    """An atlas: several boolean matrices side by side, each under its name.
+
+    ``query`` outlines a row in orange: the same in all, or that of its name.
+    """
     n_columns = whole_number(n_columns, "n_columns", least=1)
     check_some(masks, "show_masks: expected at least one mask")
     n_rows = -(-len(masks) // n_columns)
@@ -96,7 +100,8 @@ def show_masks(
         ax.axis("off")
     for n, (name, allowed) in enumerate(masks.items()):
         ax = axes.flat[n]
-        show_mask(allowed, tokens, title=name, ax=ax)
+        row = query.get(name) if isinstance(query, Mapping) else query
+        show_mask(allowed, tokens, query=row, title=name, ax=ax)
         if n % n_columns:  # the first of a row says it for all
             ax.set_ylabel("")
         if n >= n_columns:

@@ -215,6 +215,7 @@ PLANTS = [
     (measured_without_bound, "bounds it from both sides"),
     (tagged("nbval-ignore-output"), "tag"),
     (tagged("remove-input"), "tag"),
+    (tagged("hide-output"), "outputs_hidden"),
     (wrong_digit_in_prose, "of the prose"),
     (myst_in_markdown, "MyST"),
     (numbered_title, "title"),

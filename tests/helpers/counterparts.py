@@ -82,7 +82,7 @@ def is_running_mean(f, rng):
     same(f(v.numpy()), attention(zeros, zeros, v, causal)[0])
 
 
-def is_positions(f, rng):
+def is_slots(f, rng):
     for got, expected in zip(f(*(s := sizes(rng, 2))), default_slots(*s), strict=True):
         same(got, expected)
 

@@ -27,7 +27,7 @@ from counterparts import (
     is_merge_heads,
     is_multi_head_attention,
     is_partial,
-    is_positions,
+    is_slots,
     is_rule,
     is_running_mean,
     is_softmax,
@@ -92,7 +92,7 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "attention_by_hand": with_options(is_attention, heads=False),
     },
     "02_mask_matrix": {
-        "positions_by_hand": is_positions,
+        "slots_by_hand": is_slots,
         "causal_mask_by_hand": is_rule(lambda: causal),
         "window_mask_by_hand": is_rule(window, own=a_number),
         "prefix_mask_by_hand": is_rule(prefix, own=a_number),

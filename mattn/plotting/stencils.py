@@ -1,0 +1,87 @@
+"""Stencils: one row of a mask laid over the sentence, once for each rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from mattn.plotting.given import check_labels, check_query, check_some, row
+from mattn.plotting.style import ALLOWED, BLOCKED, QUERY, finished
+
+__all__ = ["show_stencils"]
+
+# All in inches, so that the words have room and a phone can show them.
+NAMES, BOX, NOTES = 0.7, 0.46, 0.56
+HEIGHT, APART, GAP = 0.4, 0.5, 0.04
+HATCH = "#8C8C8C"
+SIZE = 9
+
+
+def show_stencils(
+    tokens: Sequence[str],
+    weights: Mapping[str, Tensor | np.ndarray],
+    *,
+    query: int,
+    notes: Sequence[str] | None = None,
+) -> Figure:
+    """The weights ``(T,)`` of one query under several masks, a strip for each.
+
+    Words that a mask hides from the query lie under a hatched card: those with a
+    weight of exactly 0. The others show their weight, and a bar as long. The query's
+    own word is outlined in orange; ``notes`` stand at the ends of the strips. Raises
+    ``ValueError`` for weights that do not fit the tokens.
+    """
+    check_some(weights, "show_stencils: expected at least one row, name → weights")
+    check_query(query, len(tokens))
+    notes = [""] * len(weights) if notes is None else notes
+    check_labels("notes", notes, len(weights))
+    T = len(tokens)
+    size = NAMES + BOX * T + NOTES, APART * len(weights)
+    figure = plt.figure(figsize=size)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    ax.axis("off")
+    for i, (name, given) in enumerate(weights.items()):
+        top = APART * i + (APART - HEIGHT) / 2
+        middle = {"va": "center", "fontsize": SIZE, "linespacing": 1.1}
+        ax.text(0.02, top + HEIGHT / 2, name, **middle)
+        for j, weight in enumerate(row("weights", given, T)):
+            left = NAMES + BOX * j
+            if weight == 0:
+                _card(ax, left, top)
+            else:
+                _open(ax, left, top, tokens[j], weight)
+        place = NAMES + BOX * query, top
+        ax.add_patch(Rectangle(place, BOX - GAP, HEIGHT, fill=False, ec=QUERY, lw=2))
+        ax.text(NAMES + BOX * T + 0.04, top + HEIGHT / 2, notes[i], **middle)
+    return finished(figure)
+
+
+def _open(ax: Axes, left: float, top: float, token: str, weight: float) -> None:
+    """A word in sight: its weight below it, and a bar as long."""
+    width = BOX - GAP
+    frame = {"fill": False, "ec": "black", "lw": 0.6}
+    ax.add_patch(Rectangle((left, top), width, HEIGHT, **frame))
+    bar = (left, top + HEIGHT - 0.06), width * weight, 0.06
+    ax.add_patch(Rectangle(*bar, fc=ALLOWED, lw=0))
+    middle = {"ha": "center", "va": "center", "fontsize": SIZE}
+    ax.text(left + width / 2, top + 0.1, token, **middle)
+    ax.text(left + width / 2, top + 0.245, f"{weight:.2f}", **middle)
+
+
+def _card(ax: Axes, left: float, top: float) -> None:
+    """What covers a word: grey, and hatched by lines from below left."""
+    width = BOX - GAP
+    ax.add_patch(Rectangle((left, top), width, HEIGHT, fc=BLOCKED, lw=0))
+    for start in np.arange(0.12, width + HEIGHT, 0.12):
+        # On the line x + y = start, from the left or the lower edge to the other two.
+        x = max(0.0, start - HEIGHT), min(width, start)
+        y = start - x[0], start - x[1]
+        ends = [left + x[0], left + x[1]], [top + y[0], top + y[1]]
+        ax.plot(*ends, color=HATCH, lw=0.7, solid_capstyle="butt")
