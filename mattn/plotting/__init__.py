@@ -9,6 +9,7 @@ small grids print their values. Every ``show_…`` function returns the figure, 
 from mattn.plotting.bars import show_bars
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
+from mattn.plotting.heads import show_heads
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -21,6 +22,8 @@ from mattn.plotting.matrices import (
 )
 from mattn.plotting.plane import show_plane
 from mattn.plotting.sentence import show_sentence
+from mattn.plotting.shadow import show_shadow
+from mattn.plotting.shares import show_shares
 from mattn.plotting.stencils import show_stencils
 from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY, measured
 from mattn.plotting.svg import show_as_svg, svg
@@ -37,6 +40,7 @@ __all__ = [
     "show_blocks",
     "show_curves",
     "show_decoder",
+    "show_heads",
     "show_leaks",
     "show_mask",
     "show_masks",
@@ -48,6 +52,8 @@ __all__ = [
     "show_scaling",
     "show_scores",
     "show_sentence",
+    "show_shadow",
+    "show_shares",
     "show_stencils",
     "show_weights",
     "svg",

@@ -105,7 +105,7 @@ def test_an_embedding_is_the_same_in_both_languages():
 
 
 def test_the_maps_are_those_of_the_chapters():
-    for chapter in ("03_scores", "04_softmax"):
+    for chapter in ("04_softmax",):  # chapter 3 has the maps of mattn.toy
         path = ROOT / "chapters" / f"{chapter}.ipynb"
         text = path.read_text(encoding="utf-8")
         for name, W in MAPS.items():
