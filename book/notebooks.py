@@ -21,7 +21,7 @@ import nbformat
 
 from book import ROOT
 
-CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable"}
+CELL_METADATA = {"tags", "mystnb", "nbgrader", "editable", "deletable", "jupyter"}
 KERNEL = {
     "display_name": "Python 3 (ipykernel)",
     "language": "python",
