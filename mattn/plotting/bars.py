@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -44,7 +45,8 @@ def show_bars(
     width = 0.84 / len(rows)
     for index, (name, heights) in enumerate(rows.items()):
         left = [x - 0.42 + index * width for x in range(len(labels))]
-        style = {"hatch": HATCHES[index % len(HATCHES)], "edgecolor": "black", "lw": 0}
+        style: dict[str, Any] = {"edgecolor": "black", "lw": 0}
+        style["hatch"] = HATCHES[index % len(HATCHES)]
         colour = colours[index % len(colours)]
         bars = ax.bar(
             left, heights, width * 0.92, color=colour, align="edge", label=name, **style
@@ -62,6 +64,10 @@ def show_bars(
     ax.axhline(0, color="black", lw=0.8)
     ax.spines[["top", "right", "bottom"]].set_visible(False)
     if isinstance(values, Mapping) or floor is not None:
-        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2}
+        above: dict[str, Any] = {
+            "loc": "lower center",
+            "bbox_to_anchor": (0.5, 1.0),
+            "ncols": 2,
+        }
         ax.legend(frameon=False, fontsize=11, **above)
     return finished(ax.figure)

@@ -70,8 +70,8 @@ def draw_cells(ax: Axes, where: np.ndarray, colour) -> None:
     boxes = []
     for i, row in enumerate(where):
         low, high = i + gap, i + 1 - gap
-        for left, right in _runs(row, single=gap > 0):
-            left, right = left + gap, right - gap
+        for first, end in _runs(row, single=gap > 0):
+            left, right = first + gap, end - gap
             boxes.append([(left, low), (right, low), (right, high), (left, high)])
     if boxes:
         corners = np.array([[*box, box[0]] for box in boxes]).reshape(-1, 2) - 0.5

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mattn.inputs import whole_number
 from mattn.plotting.given import check_query, weights_row
-from mattn.plotting.style import ALLOWED, BLOCKED, LEAK, QUERY, finished
+from mattn.plotting.style import ALLOWED, BLOCKED, HATCH, LEAK, QUERY, finished
 
 __all__ = ["show_sentence"]
 
@@ -78,7 +78,7 @@ def _box(ax: Axes, j: int, token: str, *, asks: bool, covered: bool) -> None:
         WIDTH,
         HEIGHT,
         facecolor=BLOCKED if covered else "none",
-        edgecolor=QUERY if asks else "#8C8C8C" if covered else "black",
+        edgecolor=QUERY if asks else HATCH if covered else "black",
         hatch="///" if covered else None,
         linewidth=2.5 if asks else 0.8,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,6 +66,11 @@ def show_shadow(
 
 def _arrow(ax: Axes, tip: np.ndarray, colour: str, width: float, name: str) -> None:
     """From the origin to the tip, with the name to its right."""
-    style = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 0}
-    ax.annotate("", tip, (0, 0), arrowprops={**style, "shrinkB": 0})
-    ax.annotate(name, tip, (8, 0), textcoords="offset points", va="center", fontsize=11)
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "color": colour,
+        "lw": width,
+        "shrinkA": 0,
+    }
+    ax.annotate("", tuple(tip), (0, 0), arrowprops={**style, "shrinkB": 0})
+    ax.annotate(name, tuple(tip), (8, 0), textcoords="offset points", va="center", fontsize=11)

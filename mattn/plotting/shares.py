@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def show_shares(
     for ax, (name, row) in zip(axes.flat, shares.items(), strict=False):
         ax.bar(range(len(labels)), row, 0.8, color=ALLOWED)
         first = int(row.argmax())
-        style = {"ha": "center", "va": "bottom", "fontsize": 11}
+        style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 11}
         # Near the edge a number needs room on the inner side.
         at = min(max(first, 0.6), len(labels) - 1.6)
         ax.text(at, row[first] + 0.02, f"{row[first]:.2f}", **style)

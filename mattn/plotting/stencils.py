@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,14 +13,13 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from mattn.plotting.given import check_labels, check_query, check_some, row
-from mattn.plotting.style import ALLOWED, BLOCKED, QUERY, finished
+from mattn.plotting.style import ALLOWED, BLOCKED, HATCH, QUERY, finished
 
 __all__ = ["show_stencils"]
 
 # All in inches, so that the words have room and a phone can show them.
 NAMES, BOX, NOTES = 0.7, 0.46, 0.56
 HEIGHT, APART, GAP = 0.4, 0.5, 0.04
-HATCH = "#8C8C8C"
 SIZE = 9
 
 
@@ -49,7 +49,7 @@ def show_stencils(
     ax.axis("off")
     for i, (name, given) in enumerate(weights.items()):
         top = APART * i + (APART - HEIGHT) / 2
-        middle = {"va": "center", "fontsize": SIZE, "linespacing": 1.1}
+        middle: dict[str, Any] = {"va": "center", "fontsize": SIZE, "linespacing": 1.1}
         ax.text(0.02, top + HEIGHT / 2, name, **middle)
         for j, weight in enumerate(row("weights", given, T)):
             left = NAMES + BOX * j
@@ -66,11 +66,11 @@ def show_stencils(
 def _open(ax: Axes, left: float, top: float, token: str, weight: float) -> None:
     """A word in sight: its weight below it, and a bar as long."""
     width = BOX - GAP
-    frame = {"fill": False, "ec": "black", "lw": 0.6}
+    frame: dict[str, Any] = {"fill": False, "ec": "black", "lw": 0.6}
     ax.add_patch(Rectangle((left, top), width, HEIGHT, **frame))
     bar = (left, top + HEIGHT - 0.06), width * weight, 0.06
     ax.add_patch(Rectangle(*bar, fc=ALLOWED, lw=0))
-    middle = {"ha": "center", "va": "center", "fontsize": SIZE}
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SIZE}
     ax.text(left + width / 2, top + 0.1, token, **middle)
     ax.text(left + width / 2, top + 0.245, f"{weight:.2f}", **middle)
 

@@ -8,18 +8,25 @@ import torch
 from mattn import causal, masked_softmax, window
 from mattn.plotting import (
     show_attention,
+    show_bars,
     show_blocks,
     show_curves,
     show_decoder,
+    show_heads,
     show_leaks,
     show_mask,
     show_masks,
+    show_plane,
     show_probes,
     show_reach,
     show_roofline,
     show_running,
     show_scaling,
     show_scores,
+    show_sentence,
+    show_shadow,
+    show_shares,
+    show_stencils,
     show_weights,
 )
 
@@ -29,6 +36,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 WEIGHTS = masked_softmax(noise(6, 6), causal.matrix(6))
+ROW = np.array([0.75, 0.25, 0.0])
 FIGURES = {
     "show_attention": lambda: show_attention(
         WEIGHTS, causal.matrix(6), WEIGHTS, tokens=list("abcdef")
@@ -47,5 +55,12 @@ FIGURES = {
     "show_running": lambda: show_running([0, 2, -1], [0, 2, 2], np.ones(3)),
     "show_scaling": lambda: show_scaling({"a": ([1, 2], [3, 9])}, y_label="ms"),
     "show_scores": lambda: show_scores(noise(6, 6)),
+    "show_bars": lambda: show_bars("ab", {"x": [1, 2], "y": [2, -1]}, floor=[1, 1]),
+    "show_heads": lambda: show_heads("abc", {"x": ROW, "y": ROW}, query=1, card=2),
+    "show_plane": lambda: show_plane(noise(3, 2), "abc", weights={"mean": ROW}),
+    "show_sentence": lambda: show_sentence("abc", ROW, query=1, card=2),
+    "show_shadow": lambda: show_shadow([0, 3], {"a": [0, 2], "b": [1, 1]}),
+    "show_shares": lambda: show_shares({"x": ROW, "y": ROW}, "abc"),
+    "show_stencils": lambda: show_stencils("abc", {"x": ROW, "y": ROW}, query=1),
     "show_weights": lambda: show_weights(WEIGHTS),
 }
