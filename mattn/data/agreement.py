@@ -15,11 +15,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mattn.inputs import random_source, token_list, whole_number
-from mattn.masks import Mask
 
 __all__ = ["WORDS", "decode", "encode", "floors", "is_sentence", "sample", "sentences"]
 
@@ -101,20 +100,21 @@ def _tokens() -> Tensor:
     return torch.stack([encode(sentence) for sentence in sentences()])
 
 
-def floors(mask: Mask) -> list[float]:
+def floors(allowed: Bool[Tensor, "6 6"]) -> list[float]:
     """Bits that each of the words 1 … 5 costs the best possible guesser, on average.
 
     Who guesses word t + 1 knows the whole language, and of the sentence the words that
-    ``mask`` shows to position t. The words that are still possible are counted: in 8
+    row t of a mask's matrix shows. The words that are still possible are counted: in 8
     equally likely ones there are 3 bits.
 
     >>> from mattn import causal, window
-    >>> floors(causal), floors(causal & window(1))
-    ([3.0, 2.0, 0.0, 3.0, 2.0], [3.0, 2.0, 0.0, 3.0, 3.0])
+    >>> floors(causal.matrix(6))
+    [3.0, 2.0, 0.0, 3.0, 2.0]
+    >>> floors((causal & window(1)).matrix(6))
+    [3.0, 2.0, 0.0, 3.0, 3.0]
     """
-    T = len(next(iter(_all())))
-    allowed = mask.matrix(T)
-    return [_cost(t + 1, allowed[t].nonzero()[:, 0].tolist()) for t in range(T - 1)]
+    rows = allowed.tolist()[:-1]
+    return [_cost(t + 1, [j for j in range(6) if row[j]]) for t, row in enumerate(rows)]
 
 
 def _cost(target: int, seen: list[int]) -> float:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from mattn import causal, full, rule, window
+from mattn import Mask, causal, full, rule, window
 from mattn.data import agreement
 from mattn.toy import TOKENS
 
@@ -71,12 +71,16 @@ def test_draws_are_sentences_and_all_are_equally_likely():
     assert abs(chi2 - 1023) < 5 * math.sqrt(2 * 1023)
 
 
+def floors(mask: Mask) -> list[float]:
+    return agreement.floors(mask.matrix(6))
+
+
 def test_floors_by_counting():
-    assert agreement.floors(causal) == [3, 2, 0, 3, 2]
-    assert agreement.floors(causal & window(1)) == [3, 2, 0, 3, 3]
-    assert agreement.floors(causal & window(4)) == [3, 2, 0, 3, 2]  # cats … mat
-    assert agreement.floors(causal & window(3)) == [3, 2, 0, 3, 3]  # cats out of sight
-    assert agreement.floors(full) == [0] * 5
-    assert agreement.floors(window(1)) == [0] * 5  # not causal: it sees what follows
+    assert floors(causal) == [3, 2, 0, 3, 2]
+    assert floors(causal & window(1)) == [3, 2, 0, 3, 3]
+    assert floors(causal & window(4)) == [3, 2, 0, 3, 2]  # cats … mat
+    assert floors(causal & window(3)) == [3, 2, 0, 3, 3]  # cats out of sight
+    assert floors(full) == [0] * 5
+    assert floors(window(1)) == [0] * 5  # not causal: it sees what follows
     # Who sees the verb at every place knows the number of the animal before its word.
-    assert agreement.floors(causal | rule(lambda b, q, k: k == 5)) == [2, 2, 0, 3, 0]
+    assert floors(causal | rule(lambda b, q, k: k == 5)) == [2, 2, 0, 3, 0]
