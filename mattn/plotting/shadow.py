@@ -73,4 +73,5 @@ def _arrow(ax: Axes, tip: np.ndarray, colour: str, width: float, name: str) -> N
         "shrinkA": 0,
     }
     ax.annotate("", tuple(tip), (0, 0), arrowprops={**style, "shrinkB": 0})
-    ax.annotate(name, tuple(tip), (8, 0), textcoords="offset points", va="center", fontsize=11)
+    at: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 11}
+    ax.annotate(name, tuple(tip), (8, 0), **at)

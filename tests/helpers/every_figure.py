@@ -44,8 +44,6 @@ FIGURES = {
     "show_blocks": lambda: show_blocks((causal & window(9)).matrix(40), 5),
     "show_curves": lambda: show_curves({"a": ([0, 1], [1, 2])}),
     "show_decoder": lambda: show_decoder(list("abcd"), causal.matrix(4), n_layers=2),
-        ["the", "cats", "on", "the"], causal.matrix(4), n_layers=2
-    ),
     "show_leaks": lambda: show_leaks(causal.matrix(16), causal.matrix(16)),
     "show_mask": lambda: show_mask(causal.matrix(6), list("abcdef"), title="causal"),
     "show_masks": lambda: show_masks({str(n): causal.matrix(6) for n in range(4)}),
