@@ -94,9 +94,8 @@ def show_texts(
 ) -> Table:
     """Samples, each after its name, with their own line breaks.
 
-    >>> show_texts({"greedy": "to be"})
-    greedy:
-    to be
+    >>> show_texts({"greedy": "to be"}).rows
+    (('greedy', 'to be'),)
     """
     if not texts:
         raise ValueError(

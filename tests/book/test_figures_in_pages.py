@@ -13,6 +13,7 @@ from roots import ROOT
 from book.site.pages import finished
 from mattn import causal
 from mattn.plotting import show_curves, show_mask, svg
+from mattn.tables import show_texts
 
 CSS = (ROOT / "book/static/mattn.css").read_text(encoding="utf-8")
 ALT = "A grid of 6 by 6; position 3 may see 0 to 3 &amp; no more."
@@ -21,6 +22,9 @@ SHOWN = [
     show_mask(causal.matrix(6), list("abcdef"), query=2),
     show_curves({"loss": ([1, 2], [3.0, 4.0])}, floor=3.2),
 ]
+
+
+TABLE = show_texts({"a": "b"}, title="c")._repr_html_()
 
 
 @pytest.fixture
@@ -91,7 +95,16 @@ def some_browser():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("view", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_a_figure_is_at_home_in_every_theme(some_browser, theme, view):
-    assert shown_in(some_browser, theme, view, [svg(f) for f in SHOWN]) == []
+    shown = [svg(f) for f in SHOWN] + [TABLE]
+    assert shown_in(some_browser, theme, view, shown) == []
+
+
+@pytest.mark.long
+def test_a_table_on_a_plate_is_seen(some_browser):
+    plate = f'<div style="background: white; color: #ccc">{TABLE}</div>'
+    for fault in ("of a table has a ground", "b: "):
+        found = shown_in(some_browser, "light", WIDE, [plate])
+        assert any(fault in f for f in found)
 
 
 @pytest.mark.long

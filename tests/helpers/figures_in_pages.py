@@ -3,7 +3,7 @@
 # A figure lies on no ground of its own, what it has drawn covers no more of it than
 # cells do, none of its text is below 11 pixels, and all of it can be read on what
 # lies under it: 4.5 to 1, a single sign 3 to 1. In the dark, what is blocked is
-# darker than what is allowed.
+# darker than what is allowed. Tables and samples lie on the ground of the page, too.
 FIGURES = """() => {
   const faults = [];
   const rgb = (text) => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
@@ -52,6 +52,15 @@ FIGURES = """() => {
     if (dark && allowed && blocked) {
       const [a, b] = [allowed, blocked].map((e) => light(getComputedStyle(e).fill));
       if (b >= a) say("what is blocked is brighter than what is allowed");
+    }
+  }
+  for (const table of document.querySelectorAll("article [class^=mattn-t]")) {
+    for (let e = table; e.tagName !== "ARTICLE"; e = e.parentElement) {
+      if (!clear(e)) faults.push(`${e.tagName} of a table has a ground`);
+    }
+    for (const cell of table.querySelectorAll("caption, th, td")) {
+      const found = contrast(getComputedStyle(cell).color, ground);
+      if (found < 4.5) faults.push(`${cell.textContent}: ${found.toFixed(1)} to 1`);
     }
   }
   return faults;
