@@ -176,6 +176,7 @@ def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Yields a dictionary, module name → ``(B, H, Tq, Tk)``, filled by each
     forward pass inside the block, which takes the dense path.
 
+    >>> import torch
     >>> layer = MultiHeadAttention(8, 2)
     >>> with record_weights(layer) as weights:
     ...     out = layer(torch.zeros(1, 3, 8))

@@ -90,6 +90,7 @@ def kind_of(i: int) -> str:
     return " ".join(["word", *(kind for kind, applies in kinds.items() if applies)])
 
 
+# Long because: most of it is the page, which is read best in one piece.
 def draw(static: str = "_static/") -> str:
     """The strip as HTML; its files are found in ``static``.
 

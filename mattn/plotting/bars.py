@@ -58,16 +58,21 @@ def show_bars(
             label = floor_label if x == 0 else None
             ax.plot((x - 0.46, x + 0.46), (y, y), color="black", lw=2, label=label)
     ax.set_xticks(range(len(labels)), labels)
-    ax.tick_params(labelsize=11, length=0)
     ax.set_ylabel(y_label, fontsize=11)
+    _quiet(ax, legend=isinstance(values, Mapping) or floor is not None)
+    return finished(ax.figure)
+
+
+def _quiet(ax: Axes, *, legend: bool) -> None:
+    """Bars that stand on a line and nothing else around them."""
+    ax.tick_params(labelsize=11, length=0)
     ax.margins(y=0.12)
     ax.axhline(0, color="black", lw=0.8)
     ax.spines[["top", "right", "bottom"]].set_visible(False)
-    if isinstance(values, Mapping) or floor is not None:
+    if legend:
         above: dict[str, Any] = {
             "loc": "lower center",
             "bbox_to_anchor": (0.5, 1.0),
             "ncols": 2,
         }
         ax.legend(frameon=False, fontsize=11, **above)
-    return finished(ax.figure)

@@ -65,6 +65,8 @@ def show_reach(
     return finished(figure)
 
 
+# Long because: it is one picture, drawn from the bottom up, and every line of it is
+# a part at its place.
 def show_decoder(
     tokens: Sequence[str],
     allowed: Tensor | np.ndarray,

@@ -1,5 +1,7 @@
 """Models that write: small ones, and one whose logits are given by hand."""
 
+import math
+
 import torch
 
 from mattn import Config, Decoder, causal, window
@@ -18,6 +20,10 @@ def decoder(n_symbols=V, mask=causal, **options):
     torch.manual_seed(1)
     config = Config(n_symbols=n_symbols, d_model=16, n_layers=2, n_heads=2, **options)
     return Decoder(config, mask).double()
+
+
+def kept(logits):
+    return [i for i, value in enumerate(logits[0].tolist()) if value > -math.inf]
 
 
 class Fixed(torch.nn.Module):

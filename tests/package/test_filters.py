@@ -6,17 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from writers import NO_TOKENS, draw
+from writers import NO_TOKENS, draw, kept
 
 from mattn.generation import min_p, repetition_penalty, temperature, top_k, top_p
 
 
 def probabilities(p):
     return torch.tensor([p], dtype=torch.float64).log()
-
-
-def kept(logits):
-    return [i for i, value in enumerate(logits[0].tolist()) if value > -math.inf]
 
 
 def test_temperature_divides_and_zero_is_greedy():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mattn import (
+    Mask,
     attention,
     causal,
     documents,

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from writers import PROMPTS, SLIDING, Fixed, V, decoder, draw
+from writers import PROMPTS, SLIDING, Fixed, V, decoder, draw, kept
 
 from mattn import Config, EncoderDecoder, causal, window
 from mattn.generation import (

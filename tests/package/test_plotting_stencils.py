@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 
 from mattn import attention, causal, window
 from mattn.plotting import ALLOWED, BLOCKED, QUERY, show_masks, show_stencils
@@ -58,7 +59,11 @@ def test_an_atlas_outlines_one_row_in_all_or_each_its_own():
     def outlined(query):
         figure = show_masks({"a": tick, "b": tick}, query=query)
         return [
-            [p.get_y() + 0.5 for p in ax.patches if p.get_width() == 3]
+            [
+                p.get_y() + 0.5
+                for p in ax.patches
+                if isinstance(p, Rectangle) and p.get_width() == 3
+            ]
             for ax in figure.axes[:2]
         ]
 
