@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from browsers import NARROW, TYPESET, WIDE
+from browsers import BUILT, NARROW, TYPESET, WIDE
 from roots import ROOT
 
 from book.site.pages import PREVIEW, absolute, finished, open_graph, set_site, size_of

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsers import BUILT
 from bs4 import BeautifulSoup
 
 from book.site import archive, pdf
