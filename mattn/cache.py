@@ -97,7 +97,7 @@ class KVCache(Part):
 
         ``slots``, by default the next ones, are negative where a row holds no
         token; the others grow from token to token, also from call to call. Who has
-        asked :meth:`place` about them says that they are ``checked``.
+        asked ``place`` about them says that they are ``checked``.
         """
         self._check(k, v, slots)
         n, counted = k.shape[2], slots is None and self._last is None
