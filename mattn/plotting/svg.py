@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sys
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -92,11 +93,9 @@ def show_as_svg() -> bool:
     Says whether there is a notebook. What ``%config InlineBackend`` says later
     comes first.
     """
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    shell = get_ipython()
+    # A notebook has loaded it; where nobody has, there is none.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
     if shell is None:
         return False
     # Where it is loaded, and perhaps once more after this cell, the backend of
