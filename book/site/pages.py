@@ -150,6 +150,8 @@ def finished(text: str, page: Path) -> str:
         '<summary><span class="toctree-toggle"',
         '<summary aria-label="Pages of this part"><span class="toctree-toggle"',
     )
+    # A fold says what it shows; a name that says something else hides that.
+    text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     # Roles of the bibliography: one is deprecated, and the list holds other things.
     text = text.replace(' role="doc-biblioentry"', "")
     text = text.replace('<div role="list" class="citation-list">', "<div>")
