@@ -29,9 +29,9 @@ import nbformat
 
 from book import ROOT
 
-CELL_METADATA = {
-    *("tags", "mystnb", "nbgrader", "editable", "deletable", "jupyter", "mattn")
-}
+CELL_METADATA = frozenset(
+    ("tags", "mystnb", "nbgrader", "editable", "deletable", "jupyter", "mattn")
+)
 FIGURE = "image/svg+xml"
 ROOT_TAG = re.compile(r"<svg\b[^>]*>\n?")
 SAID_INSIDE = re.compile(r"<title>.*?</title>\n<desc>.*?</desc>\n", re.DOTALL)

@@ -219,8 +219,8 @@ def fused_attention(
     Tq, Tk = q.shape[-2], k.shape[-2]
     scale = None if scale is None else _finite(scale)
     bias = None if bias is None else _fitting(bias, q, k).to(q.dtype)
-    a_rule = isinstance(mask, Mask) and mask.batch in (None, 1, len(q))
-    if not isinstance(mask, Mask) or not a_rule or not q.numel() or not Tk:
+    nothing = not q.numel() or not Tk
+    if not isinstance(mask, Mask) or mask.batch not in (None, 1, len(q)) or nothing:
         return _sdpa(q, k, v, _allowed(mask, q, k), bias=bias, scale=scale)
     ahead, behind = mask.bound.ahead, mask.bound.behind
     if mask.band and Tk <= behind and Tq - 1 <= ahead:

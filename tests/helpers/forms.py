@@ -8,8 +8,8 @@ from oracles import KINDS
 from mattn import attention, blockwise_attention, fused_attention
 
 
-def dense(q, k, v, mask=None):
-    return attention(q, k, v, mask)[0]
+def dense(q, k, v, mask=None, **given):
+    return attention(q, k, v, mask, **given)[0]
 
 
 def blocks_of(n):

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from roots import HELPERS
@@ -45,3 +45,13 @@ def printed(file: str, *arguments: str) -> Any:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def refused_with(raised: Iterable[str], parts: Iterable[str]) -> None:
+    """A ``ValueError`` came, and its message has these parts, in this order."""
+    kind, message = raised
+    assert kind == "ValueError", message
+    rest = message
+    for part in parts:
+        assert part in rest, message
+        rest = rest.partition(part)[2]

@@ -7,14 +7,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from forms import FORMS, dense, every_form
 
 from mattn import (
-    attention,
-    blockwise_attention,
     causal,
     documents,
     full,
-    fused_attention,
     padding,
     window,
 )
@@ -36,18 +34,6 @@ BIASES = {
     "head": (1, 4, 1, 10),
     "all": (2, 4, 7, 10),
 }
-
-
-def dense(q, k, v, mask, **given):
-    return attention(q, k, v, mask, **given)[0]
-
-
-def blocks(q, k, v, mask, **given):
-    return blockwise_attention(q, k, v, mask, block=3, **given)
-
-
-FAST = {"blocks": blocks, "fused": fused_attention}
-every_form = pytest.mark.parametrize("form", [dense, blocks, fused_attention])
 
 
 def tensors(*, key_heads: int = 4) -> list[torch.Tensor]:
@@ -73,7 +59,7 @@ def test_a_bias_is_added_to_the_scaled_scores_before_the_mask(form, shape, mask)
     same(form(q, k, v, mask, bias=bias, scale=0.3), by_hand(q, k, v, mask, bias, 0.3))
 
 
-@pytest.mark.parametrize("form", FAST.values(), ids=FAST)
+@pytest.mark.parametrize("form", [FORMS["blocks"], FORMS["fused"]])
 @pytest.mark.parametrize("shape", BIASES.values(), ids=BIASES)
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_gradients_are_those_of_the_dense_form_the_bias_included(form, shape, mask):

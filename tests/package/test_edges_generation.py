@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from writers import NO_TOKENS, V, draw, kept
 
 from mattn import (
     Config,
@@ -35,13 +36,7 @@ from mattn.generation import (
 )
 from mattn.reader import Reader
 
-V = 11
-NO_TOKENS = torch.zeros(1, 0, dtype=torch.long)
 HALVES = [torch.float16, torch.bfloat16]
-
-
-def draw(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def decoder(mask=causal, **options):
@@ -55,10 +50,6 @@ def translator():
     config = Config(n_symbols=V, d_model=16, n_layers=1, n_heads=2)
     source = Config(n_symbols=5, d_model=16, n_layers=1, n_heads=2)
     return EncoderDecoder(config, source).eval()
-
-
-def kept(logits):
-    return [i for i, value in enumerate(logits[0].tolist()) if value > -math.inf]
 
 
 # --- Filters: half precision, extreme numbers, −∞ ---
