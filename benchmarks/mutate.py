@@ -92,7 +92,8 @@ def _seen(place: Path) -> dict[str, list[str]]:
 def _failed(mutant: Mutant, place: Path) -> str | None:
     """The first test of the named file that fails on the broken copy."""
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "tests", place / "tests", ignore=ignore)
+    for folder in ("book", "tests"):
+        shutil.copytree(ROOT / folder, place / folder, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", place)
     done = subprocess.run(
         [
@@ -110,8 +111,12 @@ def _failed(mutant: Mutant, place: Path) -> str | None:
         text=True,
         check=False,
     )
+    if not done.returncode:
+        return None
     found = re.search(r"^FAILED (\S+)", done.stdout, flags=re.M)
-    return found[1].partition("[")[0] if found else None
+    if not found:  # tests that do not start have seen nothing
+        raise RuntimeError(f"no test of {mutant.test} ran:\n{done.stdout}{done.stderr}")
+    return found[1].partition("[")[0]
 
 
 def main(numbers: list[str]) -> None:
