@@ -55,8 +55,8 @@ def _pour(
     level = 0.0
     for piece, height in zip(pieces, heights, strict=True):
         pale = piece in lowered
-        style = {"color": CUT if pale else ALLOWED, "hatch": ".." if pale else ""}
-        ax.bar(x, height, 0.5, bottom=level, ec="black", **style)
+        colour, hatch = (CUT, "..") if pale else (ALLOWED, "")
+        ax.bar(x, height, 0.5, bottom=level, color=colour, ec="black", hatch=hatch)
         beside = (x + 0.29, level + height / 2)
         ax.text(*beside, piece, ha="left", va="center", fontsize=11)
         level += height
