@@ -10,6 +10,7 @@ from mattn.plotting.bars import show_bars
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
+from mattn.plotting.jugs import show_jugs
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -41,6 +42,7 @@ __all__ = [
     "show_curves",
     "show_decoder",
     "show_heads",
+    "show_jugs",
     "show_leaks",
     "show_mask",
     "show_masks",
