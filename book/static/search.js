@@ -221,6 +221,29 @@
     return close ? `Nothing has just these words. What comes close: ${shown}` : shown;
   }
 
+  // It reads the index as soon as it opens; when it closes, the focus is where it was:
+  // the theme takes it away from a button before it opens this.
+  function overPage(dialog, input) {
+    let before;
+    document.addEventListener("focusin", ({ target }) => {
+      if (!dialog.contains(target)) before = target;
+    });
+    input.addEventListener("focus", ({ relatedTarget }) => {
+      if (dialog.contains(relatedTarget)) return;
+      input.select();
+      load().catch(() => {});
+    });
+    dialog.addEventListener("close", () =>
+      setTimeout(() => before?.focus({ preventScroll: true })));
+    // Sphinx takes Escape away to hide marks that no page has.
+    dialog.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      event.preventDefault();
+      event.stopPropagation();
+      dialog.close();
+    });
+  }
+
   // The field, and what it finds below it. `dialog`: where it opens over a page.
   function attach(form, place, dialog) {
     const input = form.querySelector("input");
@@ -272,7 +295,7 @@
       if (event.target.closest("a") && !event.ctrlKey && !event.metaKey) dialog?.close();
     });
     if (dialog) {
-      input.addEventListener("focus", () => load().catch(() => {}));
+      overPage(dialog, input);
       return;
     }
     form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
