@@ -43,13 +43,20 @@ NOTHING = "Alias for field number"
 # A sentence ends before a capital letter, a number, a bracket, a quotation; Chinese
 # leaves no space. A lone letter or "al." before the dot ends none.
 END = re.compile(
-    r"(?<=[.?!…])(?<!\b\w\.)(?<!\bal\.)(?<!\bcf\.)[”’\")]?\s+(?=[“‘\"(\[]?[^\Wa-z])"
-    r"|(?<=[。？！])"
+    r"(?:(?<=[.?!…])(?<!\b\w\.)(?<!\bal\.)(?<!\bcf\.)|(?<=[.?!…][”’\")]))"
+    r"\s+(?=[“‘\"(\[]?[^\Wa-z])|(?<=[。？！])"
 )
 SIGNS = {
     **{"le": "≤", "ge": "≥", "ne": "≠", "cdot": "·", "times": "×", "infty": "∞"},
     **{"sqrt": "√", "sum": "∑", "prod": "∏", "to": "→", "in": "∈", "mid": "|"},
-    **{"approx": "≈", "dots": "…", "ldots": "…", "top": "ᵀ", "log": "log", "exp": "exp"},
+    **{
+        "approx": "≈",
+        "dots": "…",
+        "ldots": "…",
+        "top": "ᵀ",
+        "log": "log",
+        "exp": "exp",
+    },
     **{"quad": " ", "partial": "∂", "max": "max", "min": "min", "pm": "±"},
 }
 
@@ -70,7 +77,7 @@ def kind_of(page: str) -> str:
 
 
 def spoken(formula: str) -> str:
-    """A formula in a line of text without TeX's commands: ``\\(d_k \\le 4\\)``, d_k ≤ 4."""
+    """A formula in a line of text without TeX's commands: d_k ≤ 4."""
 
     def sign(match: re.Match[str]) -> str:
         name = match[1]
@@ -78,12 +85,13 @@ def spoken(formula: str) -> str:
             return SIGNS[name]
         case = "CAPITAL" if name[0].isupper() else "SMALL"
         try:
-            return unicodedata.lookup(f"GREEK {case} LETTER {name.upper()}")
+            letter = name.upper().replace("LAMBDA", "LAMDA")  # as Unicode has it
+            return unicodedata.lookup(f"GREEK {case} LETTER {letter}")
         except KeyError:
             return ""
 
     text = re.sub(r"\\[()\[\],;:! ]|\$", "", formula)
-    text = re.sub(r"\\([A-Za-z]+)\s*", sign, text)
+    text = re.sub(r"\\([A-Za-z]+)", sign, text)
     return " ".join(re.sub(r"[{}\\&]", "", text).split())
 
 

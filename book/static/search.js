@@ -308,6 +308,7 @@
   const results = document.getElementById("search-results");
   if (results) attach(document.querySelector(".bd-search-container form"), results);
   if (dialog) {
+    dialog.ariaLabel = "Search";
     const place = dialog.appendChild(element("div"));
     attach(dialog.querySelector("form"), place, dialog);
     // "/" opens it, as Ctrl+K does; where the page has a field itself, goes there.
