@@ -59,7 +59,7 @@
   function build(MiniSearch, [pages, rows]) {
     const engine = new MiniSearch({
       fields: Object.keys(FIELDS),
-      storeFields: ["name", "kind", "page", "anchor", "heading", "text", "first"],
+      storeFields: ["name", "kind", "page", "anchor", "heading", "text", "code", "first"],
       tokenize: (text) => terms(text, { index: true }).map((t) => t.term),
       processTerm: (term) => term,
     });
@@ -153,21 +153,27 @@
 
   // The sentence that holds most of what was found; of equals the first,
   // and rather a whole sentence than an item of a list.
-  function snippet({ text, terms: matched, heading }, query) {
+  // Where only code holds any, its first line that does.
+  function snippet({ text, code, terms: matched, heading }, query) {
     const hits = new Set(matched);
     const asked = plain(query);
     const held = (sentence) => {
       const there = new Set(terms(sentence, { index: true }).map((t) => t.term));
-      const n = matched.filter((term) => there.has(term)).length;
+      return matched.filter((term) => there.has(term)).length;
+    };
+    const worth = (sentence) => {
       const phrase = asked.trim().includes(" ") && plain(sentence).includes(asked);
-      return n + (phrase ? 1 : 0) + (/[.?!:。？！]$/u.test(sentence) ? 0.5 : 0);
+      const whole = /[.?!:。？！]$/u.test(sentence);
+      return held(sentence) + (phrase ? 1 : 0) + (whole ? 0.5 : 0);
     };
     let [best, most] = ["", -1];
     for (const sentence of text.split("\n")) {
-      const n = sentence ? held(sentence) : -1;
+      const n = sentence ? worth(sentence) : -1;
       if (n > most) [best, most] = [sentence, n];
     }
-    return { heading: marked(heading, hits), sentence: marked(best, hits) };
+    const line = held(best) || held(heading) ? "" : code.split("\n").find(held)?.trim();
+    return {
+      heading: marked(heading, hits), sentence: marked(line || best, hits), code: !!line };
   }
 
   const core = { build, find, marked, snippet, terms };
@@ -205,12 +211,13 @@
     list.map(([text, hit]) => (hit ? element("mark", { textContent: text }) : text));
 
   function item(found, query) {
-    const { heading, sentence } = snippet(found, query);
+    const { heading, sentence, code } = snippet(found, query);
     const link = element("a", { href: `${ROOT}${found.name}.html#${found.anchor}` }, [
       ...(found.first ? [] : [element("span", { textContent: `${found.page} › ` })]),
       ...pieces(heading)]);
-    return element("li", { className: `mattn-${found.kind}` }, [
-      link, element("p", { className: "context" }, pieces(sentence))]);
+    const shown = pieces(sentence);
+    return element("li", {}, [link, element("p", { className: "context" },
+      code ? [element("code", {}, shown)] : shown)]);
   }
 
   function said(query, { found, close }, limit) {

@@ -31,8 +31,7 @@ script.build(library, index).then((engine) => {
   const answers = queries.map((query) => {
     const { close, found } = script.find(engine, query);
     return { close, found: found.map((f) => {
-      const { heading, sentence } = script.snippet(f, query);
-      return { place: `${f.name}#${f.anchor}`, heading, sentence };
+      return { place: `${f.name}#${f.anchor}`, ...script.snippet(f, query) };
     }) };
   });
   process.stdout.write(JSON.stringify(answers));
@@ -168,7 +167,7 @@ PAGES = [
 ]
 ROWS = [
     [0, "softmax", PAGES[0][2], "It begins.\nRows sum to 1.\nA softmax sums to 1.", ""],
-    [0, "mask", "Masks", "A causal rule.\nEvery causal mask hides what comes.", "tril"],
+    [0, "mask", "Masks", "A causal rule.\nEvery causal mask hides.", "x\n  tril(x)"],
     [1, "glossary", "Glossary", "All terms.", ""],
     [1, "term-m", "causal mask · 因果掩码†", "Query i may see j ≤ i.", ""],
     [1, "term-s", "masked softmax · 掩蔽softmax", "Softmax of what is allowed.", ""],
@@ -217,7 +216,7 @@ def test_what_bears_the_name_comes_first() -> None:
 
 def test_phrases_plurals_and_misspellings() -> None:
     phrase, quoted, nothing, plural, spelled, none = found(
-        "causal rule", '"what comes"', '"comes what"', "keys", "sofmax", "xylophone"
+        "causal rule", '"mask hides"', '"hides mask"', "keys", "sofmax", "xylophone"
     )
     assert places(phrase)[0] == "mask"
     assert places(quoted) == ["mask"]
@@ -229,7 +228,7 @@ def test_phrases_plurals_and_misspellings() -> None:
 
 
 def test_a_snippet_is_a_whole_sentence_with_its_hits() -> None:
-    softmax, mask, chinese = found("softmax", "causal masks", "掩码")
+    softmax, mask, chinese, code = found("softmax", "causal masks", "掩码", "tril")
     assert softmax["found"][0]["sentence"] == [
         ["A ", False],
         ["softmax", True],
@@ -238,6 +237,9 @@ def test_a_snippet_is_a_whole_sentence_with_its_hits() -> None:
     (hit,) = [h for h in mask["found"] if h["place"].endswith("#mask")]
     assert [text for text, marked in hit["sentence"] if marked] == ["causal", "mask"]
     assert chinese["found"][0]["heading"][1] == ["掩码", True]
+    assert not chinese["found"][0]["code"]
+    assert code["found"][0]["code"]
+    assert code["found"][0]["sentence"] == [["tril", True], ["(x)", False]]
 
 
 def test_an_empty_query_finds_nothing() -> None:
