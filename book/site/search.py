@@ -28,10 +28,10 @@ REPLACED = ("searchindex.js", "_static/searchtools.js", "_static/language_data.j
 KINDS = {
     r"chapters/\d\d_": "chapter",
     "chapters/glossary": "glossary",
-    "chapters/exercises/": "exercise",
+    "chapters/(exercises|solutions)/": "exercise",
     "chapters/api": "api",
     "chapters/bibliography": "source",
-    "chapters/": "appendix",
+    "": "appendix",
 }
 HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 # A piece of running text each; a row of a table is one.
