@@ -176,6 +176,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     write_student_pages()
     app.connect("config-inited", set_site)
     app.connect("config-inited", set_edition)
+    app.connect("config-inited", search.set_shortcuts)
     app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)

@@ -18,8 +18,17 @@ from pathlib import Path
 from lxml import html
 from lxml.html import HtmlElement
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
-__all__ = ["Section", "finish", "kind_of", "sections", "sentences", "spoken"]
+__all__ = [
+    "Section",
+    "finish",
+    "kind_of",
+    "sections",
+    "sentences",
+    "set_shortcuts",
+    "spoken",
+]
 
 INDEX = "search-index.js"
 # Sphinx's own search, which no page asks for any more.
@@ -183,6 +192,11 @@ def written(root: Path, pages: list[str]) -> str:
         ]
     index = json.dumps([titles, rows], ensure_ascii=False, separators=(",", ":"))
     return f"window.mattnIndex = {index};\n"
+
+
+def set_shortcuts(app: Sphinx, config: Config) -> None:
+    """None of Sphinx's: in a playground they take "/" away, in a dialog Escape."""
+    config.html_theme_options["enable_search_shortcuts"] = False
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:

@@ -228,12 +228,15 @@
     return close ? `Nothing has just these words. What comes close: ${shown}` : shown;
   }
 
+  // What an event is for, also inside a playground, which has a tree of its own.
+  const within = (event) => event.composedPath()[0];
+
   // It reads the index as soon as it opens; when it closes, the focus is where it was:
   // the theme takes it away from a button before it opens this.
   function overPage(dialog, input) {
     let before;
-    document.addEventListener("focusin", ({ target }) => {
-      if (!dialog.contains(target)) before = target;
+    document.addEventListener("focusin", (event) => {
+      if (!dialog.contains(event.target)) before = within(event);
     });
     input.addEventListener("focus", ({ relatedTarget }) => {
       if (dialog.contains(relatedTarget)) return;
@@ -242,13 +245,6 @@
     });
     dialog.addEventListener("close", () =>
       setTimeout(() => before?.focus({ preventScroll: true })));
-    // Sphinx takes Escape away to hide marks that no page has.
-    dialog.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || event.isComposing) return;
-      event.preventDefault();
-      event.stopPropagation();
-      dialog.close();
-    });
   }
 
   // The field, and what it finds below it. `dialog`: where it opens over a page.
@@ -308,7 +304,7 @@
     form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
     input.value = new URLSearchParams(location.search).get("q") ?? "";
     input.focus();
-    look();
+    if (input.value) look();
   }
 
   const dialog = document.getElementById("pst-search-dialog");
@@ -320,7 +316,8 @@
     attach(dialog.querySelector("form"), place, dialog);
     // "/" opens it, as Ctrl+K does; where the page has a field itself, goes there.
     document.addEventListener("keydown", (event) => {
-      const { target, key, ctrlKey, metaKey, altKey } = event;
+      const { key, ctrlKey, metaKey, altKey } = event;
+      const target = within(event);
       if (key !== "/" || ctrlKey || metaKey || altKey) return;
       if (target.isContentEditable || target.matches("input, textarea, select")) return;
       event.preventDefault();

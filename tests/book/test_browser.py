@@ -25,8 +25,8 @@ MAX_LOAD = 1_200_000  # bytes of a page and all that it asks for, as sent with g
 # strip of the front page stands in the first screen.
 FRONT = {"index", "chapters/index"}
 LATER = {
-    "minisearch": {"search"},
-    "search-index": {"search"},
+    "minisearch": set(),
+    "search-index": set(),
     "stories_": FRONT,
     "decoder.js": FRONT,
 }

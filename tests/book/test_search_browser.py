@@ -192,6 +192,16 @@ def test_all_by_keyboard_and_the_focus_comes_back(page) -> None:
     page.wait_for_url("**/chapters/glossary.html#term-causal-mask")
 
 
+def test_a_slash_in_a_playground_is_a_slash(page) -> None:
+    page.goto(f"{BUILT.as_uri()}/chapters/playground.html")
+    field = page.locator("article input[type=text]").first
+    field.focus()
+    field.press("End")
+    page.keyboard.press("/")
+    assert not page.locator(DIALOG).is_visible()
+    assert field.input_value().endswith("/")
+
+
 def test_enter_leads_to_all_that_is_found(page) -> None:
     page.goto(f"{BUILT.as_uri()}/{CHAPTER}.html")
     page.keyboard.press("Control+k")
