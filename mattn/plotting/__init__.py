@@ -10,6 +10,7 @@ from mattn.plotting.bars import show_bars
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
+from mattn.plotting.kept import show_cache
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -38,6 +39,7 @@ __all__ = [
     "show_attention",
     "show_bars",
     "show_blocks",
+    "show_cache",
     "show_curves",
     "show_decoder",
     "show_heads",
