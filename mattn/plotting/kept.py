@@ -16,7 +16,7 @@ from mattn.plotting.style import ALLOWED, HATCH, INK, ON_MARK, QUERY, finished
 __all__ = ["show_cache"]
 
 # All in inches, so that a phone can show the words.
-BOX, APART, GAP, HEIGHT, STEP = 0.52, 0.34, 0.05, 0.24, 0.72
+BOX, APART, GAP, HEIGHT, STEP = 0.48, 0.26, 0.05, 0.24, 0.68
 SIZE = 9
 
 
@@ -62,6 +62,6 @@ def _write(ax: Axes, left: float, middle: float, text: str, colour: str) -> None
 
 def _slide(ax: Axes, edge: float, middle: float) -> None:
     """An arrow to the left, behind the column that has just come."""
-    arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": HATCH, "lw": 1.2}
-    ends = {"xy": (edge, middle), "xytext": (edge + APART / 2, middle)}
-    ax.annotate("", **ends, arrowprops=arrow)
+    style: dict[str, Any] = {"arrowstyle": "-|>", "color": HATCH, "lw": 1.2}
+    start = edge + APART / 2, middle
+    ax.annotate("", xy=(edge, middle), xytext=start, arrowprops=style)
