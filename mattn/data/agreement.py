@@ -3,7 +3,7 @@
 *The* animal *on, near, under* or *by the* noun, and a verb: *the foxes on the mat
 sleep*. The verb follows the number of the animal, whatever the noun next to it says,
 so whoever writes it has to look back. All sentences are equally likely, so what the
-best possible guesser needs is found by counting. Used in chapter 1.
+best possible guesser needs is found by counting. Used in chapters 1 and 5.
 """
 
 from __future__ import annotations

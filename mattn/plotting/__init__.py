@@ -11,6 +11,7 @@ from mattn.plotting.curves import show_curves, show_roofline, show_running, show
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
 from mattn.plotting.jugs import show_jugs
+from mattn.plotting.kept import show_cache
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -39,6 +40,7 @@ __all__ = [
     "show_attention",
     "show_bars",
     "show_blocks",
+    "show_cache",
     "show_curves",
     "show_decoder",
     "show_heads",

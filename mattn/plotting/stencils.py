@@ -27,18 +27,21 @@ def show_stencils(
     tokens: Sequence[str],
     weights: Mapping[str, Tensor | np.ndarray],
     *,
-    query: int,
+    query: int | Mapping[str, int],
     notes: Sequence[str] | None = None,
 ) -> Figure:
     """The weights ``(T,)`` of one query under several masks, a strip for each.
 
     Words that a mask hides from the query lie under a hatched card: those with a
-    weight of exactly 0. The others show their weight, and a bar as long. The query's
-    own word is outlined in orange; ``notes`` stand at the ends of the strips. Raises
+    weight of exactly 0. The others show their weight, and a bar as long; a row of
+    booleans shows the words alone. The query's own word is outlined in orange, in all
+    strips or in those that ``query`` names; ``notes`` stand at the ends. Raises
     ``ValueError`` for weights that do not fit the tokens.
     """
     check_some(weights, "show_stencils: expected at least one row, name → weights")
-    check_query(query, len(tokens))
+    asks = query if isinstance(query, Mapping) else dict.fromkeys(weights, query)
+    for place in asks.values():
+        check_query(place, len(tokens))
     notes = [""] * len(weights) if notes is None else notes
     check_labels("notes", notes, len(weights))
     T = len(tokens)
@@ -51,26 +54,33 @@ def show_stencils(
         top = APART * i + (APART - HEIGHT) / 2
         middle: dict[str, Any] = {"va": "center", "fontsize": SIZE, "linespacing": 1.1}
         ax.text(0.02, top + HEIGHT / 2, name, **middle)
-        for j, weight in enumerate(row("weights", given, T)):
+        cells = row("weights", given, T)
+        for j, weight in enumerate(cells):
             left = NAMES + BOX * j
-            if weight == 0:
+            if not weight:
                 _card(ax, left, top)
             else:
-                _open(ax, left, top, tokens[j], weight)
-        place = NAMES + BOX * query, top
-        ax.add_patch(Rectangle(place, BOX - GAP, HEIGHT, fill=False, ec=QUERY, lw=2))
+                shown = None if cells.dtype == bool else weight
+                _open(ax, left, top, tokens[j], shown)
+        if name in asks:
+            own = Rectangle((NAMES + BOX * asks[name], top), BOX - GAP, HEIGHT)
+            own.set(fill=False, ec=QUERY, lw=2)
+            ax.add_patch(own)
         ax.text(NAMES + BOX * T + 0.04, top + HEIGHT / 2, notes[i], **middle)
     return finished(figure)
 
 
-def _open(ax: Axes, left: float, top: float, token: str, weight: float) -> None:
-    """A word in sight: its weight below it, and a bar as long."""
+def _open(ax: Axes, left: float, top: float, token: str, weight: float | None) -> None:
+    """A word in sight: its weight below it, if there is one, and a bar as long."""
     width = BOX - GAP
     frame: dict[str, Any] = {"fill": False, "ec": "black", "lw": 0.6}
     ax.add_patch(Rectangle((left, top), width, HEIGHT, **frame))
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SIZE}
+    if weight is None:
+        ax.text(left + width / 2, top + HEIGHT / 2, token, **middle)
+        return
     bar = (left, top + HEIGHT - 0.06), width * weight, 0.06
     ax.add_patch(Rectangle(*bar, fc=ALLOWED, lw=0))
-    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SIZE}
     ax.text(left + width / 2, top + 0.1, token, **middle)
     ax.text(left + width / 2, top + 0.245, f"{weight:.2f}", **middle)
 

@@ -10,6 +10,7 @@ from mattn.plotting import (
     show_attention,
     show_bars,
     show_blocks,
+    show_cache,
     show_curves,
     show_decoder,
     show_heads,
@@ -43,6 +44,7 @@ FIGURES = {
         WEIGHTS, causal.matrix(6), WEIGHTS, tokens=list("abcdef")
     ),
     "show_blocks": lambda: show_blocks((causal & window(9)).matrix(40), 5),
+    "show_cache": lambda: show_cache(["the", "cats", "on"]),
     "show_curves": lambda: show_curves({"a": ([0, 1], [1, 2])}),
     "show_decoder": lambda: show_decoder(list("abcd"), causal.matrix(4), n_layers=2),
     "show_leaks": lambda: show_leaks(causal.matrix(16), causal.matrix(16)),

@@ -42,6 +42,19 @@ def test_a_word_that_a_mask_hides_is_not_shown_and_the_others_show_their_weight(
     assert first.get_x() == second.get_x() < boxes(figure, BLOCKED)[-1].get_x()
 
 
+def test_a_row_of_booleans_shows_the_words_alone_and_only_who_asks_is_outlined():
+    rows = {"seen": causal.matrix(6)[4], "counted": causal.matrix(6)[2]}
+    figure = show_stencils(TOKENS, rows, query={"seen": 4})
+    said = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert said == ["seen", *TOKENS[:5], "counted", *TOKENS[:3]]
+    assert len(boxes(figure, BLOCKED)) == 1 + 3
+    assert not boxes(figure, ALLOWED)
+    (outline,) = boxes(figure, QUERY, face=False)
+    assert outline.get_y() < boxes(figure, BLOCKED)[-1].get_y()
+    with pytest.raises(ValueError, match="from 0 to 5; got 6"):
+        show_stencils(TOKENS, rows, query={"seen": 6})
+
+
 def test_what_does_not_fit_the_sentence_is_refused():
     row = row_mat(causal)
     for given, options, said in (
