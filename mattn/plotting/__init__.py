@@ -10,6 +10,7 @@ from mattn.plotting.bars import show_bars
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
+from mattn.plotting.machine import show_fences, show_memory
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -40,10 +41,12 @@ __all__ = [
     "show_blocks",
     "show_curves",
     "show_decoder",
+    "show_fences",
     "show_heads",
     "show_leaks",
     "show_mask",
     "show_masks",
+    "show_memory",
     "show_plane",
     "show_probes",
     "show_reach",
