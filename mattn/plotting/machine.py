@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from mattn.inputs import whole_number
 from mattn.plotting.given import check_labels, check_some, row
 from mattn.plotting.grid import axes_for, draw_blocked, draw_cells, draw_grid
-from mattn.plotting.style import ALLOWED, INK, QUERY, SIZE, finished
+from mattn.plotting.style import ALLOWED, INK, SIZE, finished
 
 __all__ = ["show_fences", "show_memory"]
 
-APART = 1.5  # from one place to the next, in widths of the first
+APART = 1.7  # from one place to the next, in widths of the first
 
 
 def show_memory(levels: Mapping[str, str], links: Sequence[str]) -> Figure:
@@ -73,11 +73,11 @@ def show_fences(
     draw_grid(ax, seen.shape, None, title)
     draw_blocked(ax, ~seen)
     draw_cells(ax, seen, ALLOWED)
-    i = np.arange(n_queries + 1) - 0.5
+    edges = np.arange(n_queries + 1) - 0.5
+    y = np.stack([edges[:-1], edges[1:]], axis=1).ravel()  # down along each query
     for name, t, line in zip(("first", "end"), fences, ("-", (0, (2, 1))), strict=True):
-        x = np.concatenate([t[:1], t]) - 0.5
-        style: dict[str, Any] = {"color": QUERY, "lw": 3, "ls": line, "label": name}
-        ax.step(x, i, where="pre", clip_on=False, zorder=3, **style)
+        style: dict[str, Any] = {"color": INK, "lw": 2.5, "ls": line, "label": name}
+        ax.plot(t.repeat(2) - 0.5, y, clip_on=False, zorder=3, **style)
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
     ax.legend(frameon=False, ncols=2, fontsize=SIZE["grid"], **below)
     return finished(ax.figure)
