@@ -32,8 +32,8 @@ from mattn.plotting.grid import (
 from mattn.plotting.style import (
     ALLOWED,
     CUT,
-    DARK,
     HATCH,
+    INK,
     LEAK,
     ON_MARK,
     SIZE,
@@ -257,7 +257,7 @@ def show_blocks(
         ax.plot((j - 0.5, j + 0.5), (i - 0.5, i + 0.5), color=ALLOWED, lw=1)
     for i, j in np.argwhere(some & order):
         apart = 0.0 if whole[i, j] else 0.25  # beside the line
-        colour = ON_MARK if whole[i, j] else DARK
+        colour = ON_MARK if whole[i, j] else INK
         style = {"ha": "center", "va": "center", "color": colour}
         ax.text(j - apart, i + apart, str(steps[i, j]), **style)
     return finished(ax.figure)
