@@ -257,9 +257,8 @@ def show_blocks(
         ax.plot((j - 0.5, j + 0.5), (i - 0.5, i + 0.5), color=ALLOWED, lw=1)
     for i, j in np.argwhere(some & order):
         apart = 0.0 if whole[i, j] else 0.25  # beside the line
-        colour = ON_MARK if whole[i, j] else INK
-        style = {"ha": "center", "va": "center", "color": colour}
-        ax.text(j - apart, i + apart, str(steps[i, j]), **style)
+        said = ax.text(j - apart, i + apart, str(steps[i, j]), ha="center", va="center")
+        said.set_color(ON_MARK if whole[i, j] else INK)
     return finished(ax.figure)
 
 
