@@ -28,7 +28,7 @@ from mattn.flash.spans import stretches
 from mattn.masks import Mask
 from mattn.optional import needed
 
-__all__ = ["CHOICES", "INTERPRETER", "TILES", "tiles_for", "tune"]
+__all__ = ["CHOICES", "INTERPRETER", "TILES", "tiles_for", "tiles_on", "tune"]
 
 TILES: dict[tuple, dict[str, Tiles]] = {}
 """(compute capability, dtype, head size filled up) → pass → :class:`Tiles`.
@@ -43,12 +43,18 @@ def tiles_for(q: Tensor) -> dict[str, Tiles]:
     """Of each pass, for the device, dtype and head size of ``q``."""
     if kernels().INTERPRETED:
         return INTERPRETER
-    filled_up = columns(q.shape[-1])
     capability = torch.cuda.get_device_capability(q.device)
-    key = capability, q.dtype, filled_up
+    return tiles_on(capability, q.dtype, columns(q.shape[-1]))
+
+
+def tiles_on(
+    capability: tuple[int, int], dtype: torch.dtype, filled_up: int
+) -> dict[str, Tiles]:
+    """Of each pass, on a GPU of this compute capability, which need not be there."""
+    key = capability, dtype, filled_up
     if key in TILES:
         return TILES[key]
-    if q.dtype == torch.float32 or capability < (8, 0):
+    if dtype == torch.float32 or capability < (8, 0):
         # No tensor cores: products are unrolled, so large blocks would spill.
         rows, keys = 32 if filled_up <= 64 else 16, 32 if filled_up <= 128 else 16
         return dict.fromkeys(PASSES, Tiles(rows, keys, 4, 1))

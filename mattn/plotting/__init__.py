@@ -12,6 +12,7 @@ from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
 from mattn.plotting.jugs import show_jugs
 from mattn.plotting.kept import show_cache
+from mattn.plotting.machine import show_fences, show_memory
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -43,11 +44,13 @@ __all__ = [
     "show_cache",
     "show_curves",
     "show_decoder",
+    "show_fences",
     "show_heads",
     "show_jugs",
     "show_leaks",
     "show_mask",
     "show_masks",
+    "show_memory",
     "show_plane",
     "show_probes",
     "show_reach",

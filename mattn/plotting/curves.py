@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from mattn.plotting.given import check_some, curve_points
@@ -88,7 +88,7 @@ def show_running(
 def show_scaling(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
-    x_label: str = "T, positions",
+    x_label: str = "T, tokens",
     y_label: str,
     title: str | None = None,
     empty: str = "no record yet",
@@ -168,7 +168,10 @@ def _line(index: int) -> dict[str, Any]:
 
 
 def _plain_numbers(ax: Axes) -> None:
-    """1,024 and 0.1 along logarithmic axes, not powers."""
+    """1,024 and 0.1 along logarithmic axes, not powers; 2 and 5 where few fit."""
+    low, high = ax.get_ylim()
+    if high / low < 100:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())

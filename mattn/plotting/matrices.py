@@ -33,6 +33,7 @@ from mattn.plotting.style import (
     ALLOWED,
     CUT,
     HATCH,
+    INK,
     LEAK,
     ON_MARK,
     SIZE,
@@ -222,13 +223,15 @@ def show_blocks(
     allowed: Tensor | np.ndarray,
     block: int,
     *,
+    order: bool = False,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """A mask ``(Tq, Tk)`` cut into blocks, each as a block-wise kernel meets it.
 
     Blue with a tick: all of it is allowed. Pale with a line: the mask cuts it.
-    Grey and hatched: nothing is allowed, so it is not read.
+    Grey and hatched: nothing is allowed, so it is not read. With ``order`` the
+    blocks that are read carry the step in which their row comes to them.
     """
     allowed = boolean_matrix(allowed)
     block = whole_number(block, "block", least=1)
@@ -247,9 +250,15 @@ def show_blocks(
     draw_blocked(ax, ~some)
     draw_cells(ax, some & ~whole, CUT)
     draw_cells(ax, whole, ALLOWED)
-    _sign(ax, whole, "✓")
+    steps = some.cumsum(axis=1)
+    if not order:
+        _sign(ax, whole, "✓")
     for i, j in np.argwhere(some & ~whole):
         ax.plot((j - 0.5, j + 0.5), (i - 0.5, i + 0.5), color=ALLOWED, lw=1)
+    for i, j in np.argwhere(some & order):
+        apart = 0.0 if whole[i, j] else 0.25  # beside the line
+        said = ax.text(j - apart, i + apart, str(steps[i, j]), ha="center", va="center")
+        said.set_color(ON_MARK if whole[i, j] else INK)
     return finished(ax.figure)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from flash_cases import DEVICE, GPU, both_passes, draw
 from refusals import messages, with_helpers
+from roots import ROOT
 
 from mattn import attention, causal, documents, padding, prefix, window
 from mattn.checks import same
@@ -248,34 +249,10 @@ def compiled(name: str) -> dict:
     """Machine code of one kernel for compute capability 9.0."""
     import re
 
-    import triton
-    from triton.backends.compiler import GPUTarget
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import compiled
 
-    function = getattr(launch.kernels(), name)
-    fixed = {
-        "GROUP": 1, "D": 64, "COLUMNS": 64, "BLOCK_Q": 64, "BLOCK_K": 64,
-        "CAUSAL": True, "WINDOW": False, "LISTED": False,
-    }  # fmt: skip
-    signature, constants, aligned = {}, {}, {}
-    for index, argument in enumerate(function.arg_names):
-        kind = "i32"
-        if argument in fixed:
-            kind, constants[(index,)] = "constexpr", fixed[argument]
-        elif argument.endswith("_ptr"):
-            special = {"lse_ptr": "*fp32", "delta_ptr": "*fp32", "spans_ptr": "*i32"}
-            kind = special.get(argument, "*fp16")
-            aligned[(index,)] = [["tt.divisibility", 16]]
-        elif argument.endswith("_stride") and argument != "spans_stride":
-            kind = ("i32",) * 3
-            aligned |= {(index, n): [["tt.divisibility", 16]] for n in range(3)}
-        elif argument.startswith("scale"):
-            kind = "fp32"
-        signature[argument] = kind
-    made = triton.compile(
-        triton.compiler.ASTSource(function, signature, constants, aligned),
-        target=GPUTarget("cuda", 90, 32),
-        options={"num_warps": 4, "num_stages": 2},
-    )
+    made = compiled.compiled(name, 64, launch.Tiles(64, 64, 4, 2), dtype="fp16")
     ptx = made.asm["ptx"]
     return {
         "wgmma": len(re.findall(r"wgmma\.mma_async", ptx)),
@@ -289,7 +266,5 @@ if __name__ == "__main__":
         calls = {name: run for name, (run, _) in CASES.items()}
         found = {"messages": messages(calls), "graph breaks": graph_breaks()}
     else:
-        found = {
-            n: compiled(n) for n in ("forward_kernel", "dk_dv_kernel", "dq_kernel")
-        }
+        found = {name: compiled(name) for name in launch.PASSES}
     print(json.dumps(found))
