@@ -10,6 +10,7 @@ from mattn.plotting import (
     show_attention,
     show_bars,
     show_blocks,
+    show_clocks,
     show_curves,
     show_decoder,
     show_heads,
@@ -42,6 +43,7 @@ FIGURES = {
         WEIGHTS, causal.matrix(6), WEIGHTS, tokens=list("abcdef")
     ),
     "show_blocks": lambda: show_blocks((causal & window(9)).matrix(40), 5),
+    "show_clocks": lambda: show_clocks("abc", [1.0, 0.1], query=1),
     "show_curves": lambda: show_curves({"a": ([0, 1], [1, 2])}),
     "show_decoder": lambda: show_decoder(list("abcd"), causal.matrix(4), n_layers=2),
     "show_leaks": lambda: show_leaks(causal.matrix(16), causal.matrix(16)),
