@@ -81,7 +81,7 @@ test: $(READY) ## everything a change must pass: style, types, book, tests, outp
 	@$(MAKE) --no-print-directory $(BUILT)
 	@echo "What takes longer is left out here: make test-long."
 	$(PYTEST) --no-loadscope-reorder chapters tests --nbval \
-		--nbval-current-env --nbval-cell-timeout 900 \
+		--nbval-current-env --nbval-cell-timeout 3600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants

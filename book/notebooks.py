@@ -152,7 +152,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     os.environ["MATTN_PROGRESS"] = "0"
     client = NotebookClient(
         notebook,
-        timeout=1800,
+        timeout=3600,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,

@@ -11,7 +11,7 @@
 
   const MOST = 10; // tokens
   const WIDTH = 4; // of embeddings, queries, keys and values
-  const MAPS = { // those of chapters 3 and 4
+  const MAPS = { // made by hand, as in playground.py
     q: [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]],
     k: [[0, 1, 0, 0], [1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]],
     v: [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, -1]],

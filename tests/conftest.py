@@ -71,3 +71,10 @@ settings.load_profile("mattn")
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a busy machine an output comes late; nbval itself gives it five seconds."""
+    for item in items:
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = 600

@@ -25,7 +25,7 @@ from sphinx.config import Config
 
 from book import ROOT
 from book.classroom.exercises import write_student_pages
-from book.site import editions, strip
+from book.site import editions, search, strip
 from book.site.pages import add_open_graph, finish_pages, set_site
 
 SCRIPT = ROOT / "mattn" / "playground.js"
@@ -176,6 +176,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     write_student_pages()
     app.connect("config-inited", set_site)
     app.connect("config-inited", set_edition)
+    app.connect("config-inited", search.set_shortcuts)
     app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
@@ -186,4 +187,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("build-finished", write_edition)
     app.connect("build-finished", write_front_door, priority=900)
     app.connect("build-finished", finish_pages, priority=950)
+    app.connect("build-finished", search.finish, priority=960)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

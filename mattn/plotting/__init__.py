@@ -11,6 +11,7 @@ from mattn.plotting.clocks import show_clocks
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
+from mattn.plotting.jugs import show_jugs
 from mattn.plotting.matrices import (
     show_attention,
     show_blocks,
@@ -43,6 +44,7 @@ __all__ = [
     "show_curves",
     "show_decoder",
     "show_heads",
+    "show_jugs",
     "show_leaks",
     "show_mask",
     "show_masks",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browsers import BUILT, WIDE, chromium, served
+from browsers import BUILT, PATIENCE, WIDE, chromium, served
 from played import GROUND, TOKENS, Play
 
 from mattn.playground import playground
@@ -54,7 +54,7 @@ def opened(chrome, tmp_path: Path) -> Iterator[Callable[..., Play]]:
         context = chrome.new_context(viewport=viewport, color_scheme=scheme, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         errors: list[str] = []
         asked: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -33,16 +33,6 @@ def address(name: str) -> str:
     return f"{BUILT.as_uri()}/{name}"
 
 
-def test_search_works_from_a_folder(page) -> None:
-    page.goto(address("search.html?q=window"))
-    page.wait_for_selector("#search-results ul.search li a")
-    found = page.locator("#search-results ul.search li a").evaluate_all(
-        "links => links.map(a => a.getAttribute('href'))"
-    )
-    assert any("02_mask_matrix" in link for link in found)
-    assert any("api.html#mattn.masks.window" in link for link in found)
-
-
 def test_copy_button_leaves_prompts_behind(browser, server: str) -> None:
     context = browser.new_context(viewport=WIDE)
     try:

@@ -75,7 +75,7 @@ def test_commands_without_make_are_those_of_the_makefile():
         "ruff format --check",
         "mypy\n",
         "basedpyright\n",
-        "--nbval-current-env --nbval-cell-timeout 900",
+        "--nbval-current-env --nbval-cell-timeout 3600",
         "--nbval-sanitize-with tests/nbval_sanitize.cfg",
     ):
         assert command in README

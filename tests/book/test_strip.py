@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from accessibility import AXE
-from browsers import HANGS_OUT, NARROW, WIDE, chromium
+from browsers import HANGS_OUT, NARROW, PATIENCE, WIDE, chromium
 from bs4 import BeautifulSoup, Tag
 from roots import ROOT
 
@@ -170,7 +170,7 @@ def opened(browser, tmp_path: Path) -> Iterator[Callable]:
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(file.as_uri())

@@ -207,7 +207,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_instructor_notebooks_pass_nbval(executed: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     command += ["-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env"]
-    command += ["--nbval-cell-timeout", "300", str(executed)]
+    command += ["--nbval-cell-timeout", "3600", str(executed)]
     done = subprocess.run(
         command, cwd=executed, capture_output=True, text=True, check=False
     )

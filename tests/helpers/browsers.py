@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from roots import ROOT
@@ -58,6 +61,20 @@ def served() -> Iterator[str]:
         yield f"http://127.0.0.1:{httpd.server_port}"
         httpd.shutdown()
         thread.join()
+
+
+@functools.cache
+def packed(file: Path) -> int:
+    """Bytes of a file as a host sends it: packed with gzip where that is less."""
+    data = file.read_bytes()
+    return min(len(data), len(gzip.compress(data, 6)))
+
+
+def sent(addresses: Iterable[str], root: Path = BUILT) -> int:
+    """Bytes that a host sends for these addresses of files under ``root``."""
+    paths = {unquote(urlsplit(address).path) for address in addresses}
+    inside = {path.removeprefix(root.as_posix()).lstrip("/") for path in paths}
+    return sum(packed(root / path) for path in inside)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from playground_states import WORDS, states
-from roots import ROOT
 
 import mattn
 from mattn import (
@@ -33,7 +32,7 @@ from mattn import (
     window,
 )
 from mattn.checks import same
-from mattn.playground import MAPS, embed, playground, project, script
+from mattn.playground import embed, playground, project, script
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 SCRIPT = Path(mattn.__file__).with_name("playground.js")
@@ -102,14 +101,6 @@ def test_an_embedding_is_the_same_in_both_languages():
     assert {abs(x) for row in got for x in row} <= {0, 0.5, 1, 1.5}
     (got,) = node([["project", WORDS]])
     assert got == {name: t.tolist() for name, t in project(WORDS).items()}
-
-
-def test_the_maps_are_those_of_the_chapters():
-    for chapter in ("04_softmax",):  # chapter 3 has the maps of mattn.toy
-        path = ROOT / "chapters" / f"{chapter}.ipynb"
-        text = path.read_text(encoding="utf-8")
-        for name, W in MAPS.items():
-            assert f"W_{name} = np.array({W})" in text
 
 
 def test_presets_are_mattns_rules_for_every_size_and_number():

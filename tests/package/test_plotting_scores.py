@@ -5,7 +5,14 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
-from mattn.plotting import ALLOWED, QUERY, show_heads, show_shadow, show_shares
+from mattn.plotting import (
+    ALLOWED,
+    QUERY,
+    show_heads,
+    show_jugs,
+    show_shadow,
+    show_shares,
+)
 
 ROWS = {"one": [0.1, 0.7, 0.2], "two": [0.5, 0.25, 0.25]}
 
@@ -67,3 +74,23 @@ def test_each_head_has_its_own_arrows_over_the_same_words():
         assert {"a", "b", "c"} <= {t.get_text() for t in ax.texts}
     with pytest.raises(ValueError, match="expected at least one head"):
         show_heads("abcd", {}, query=2)
+
+
+def test_the_pieces_of_a_jug_stand_on_one_another_and_add_up():
+    jugs = {"own": {"a": 0.25, "b": 1.0}, "both": {"a": 0.25, "b": 1.0, "c": 0.5}}
+    ax = show_jugs(jugs, lowered=("c",)).axes[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["own", "both"]
+    bottoms = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
+    assert bottoms == [(0, 0.25), (0.25, 1), (0, 0.25), (0.25, 1), (1.25, 0.5)]
+    assert [bool(bar.get_hatch()) for bar in ax.patches] == [False] * 4 + [True]
+    bold = [t.get_text() for t in ax.texts if t.get_weight() == "bold"]
+    assert bold == ["1.25", "1.75"]
+
+
+def test_a_jug_holds_something_and_nothing_below_zero():
+    for jugs in ({}, {"x": {}}):
+        with pytest.raises(ValueError, match="expected at least one"):
+            show_jugs(jugs)
+    for wrong, said in ((float("nan"), "expected finite"), (-1.0, "of 0 or more")):
+        with pytest.raises(ValueError, match=said):
+            show_jugs({"x": {"a": wrong}})
