@@ -7,6 +7,7 @@ small grids print their values. Every ``show_…`` function returns the figure, 
 """
 
 from mattn.plotting.bars import show_bars
+from mattn.plotting.clocks import show_clocks
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
@@ -42,6 +43,7 @@ __all__ = [
     "show_bars",
     "show_blocks",
     "show_cache",
+    "show_clocks",
     "show_curves",
     "show_decoder",
     "show_fences",

@@ -82,7 +82,7 @@ def show_decoder(
     n_layers = whole_number(n_layers, "n_layers", least=1)
     T = len(tokens)
     allowed = boolean_matrix(allowed, (T, T))
-    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(1.5 * T, 4), layout="constrained")
 
     def box(x, y, width, height, text, edge=INK):
         frame = Rectangle((x, y), width, height, fill=False, ec=edge, lw=1, zorder=2)

@@ -52,8 +52,8 @@ def show_sentence(
     reach = max((abs(query - j) for j in range(T) if weights[j] >= LEAST), default=0)
     height = 0.45 + 0.32 * reach  # of the highest arrow, above the boxes
     if ax is None:
-        size = 0.8 * T, 0.8 * (HEIGHT + height + 0.25 * (title is not None) + 0.35)
-        _, ax = plt.subplots(figsize=size, layout="constrained")
+        tall = 0.8 * (HEIGHT + height + 0.25 * (title is not None) + 0.35)
+        _, ax = plt.subplots(figsize=(min(0.8 * T, 4.8), tall), layout="constrained")
     for j, token in enumerate(tokens):
         _box(ax, j, token, asks=j == query, covered=j >= card)
     largest = weights.argmax()

@@ -14,6 +14,7 @@ from mattn.plotting import (
     LEAK,
     QUERY,
     show_bars,
+    show_clocks,
     show_plane,
     show_sentence,
 )
@@ -182,3 +183,25 @@ def test_one_row_of_bars_needs_no_legend():
 def test_bars_are_refused_by_name(labels, values, floor, message):
     with pytest.raises(ValueError, match=message):
         show_bars(labels, values, floor=floor)
+
+
+def test_a_hand_turns_with_its_speed_and_its_position():
+    ax = show_clocks("abc", [1.0, 0.1], query=2).axes[0]
+    hands = {line.get_gid(): line for line in ax.lines}
+    for level, speed in enumerate((1.0, 0.1)):
+        for p in range(3):
+            hand = hands[f"hand {level} {p}"]
+            x, y = np.diff(hand.get_xydata(), axis=0)[0] / 0.4
+            assert np.allclose([x, y], [np.cos(speed * p), np.sin(speed * p)])
+            assert colour(hand.get_color()) == (QUERY if p == 2 else ALLOWED)
+    words = [text.get_text() for text in ax.texts]
+    assert words == ["1", "0.1", "a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "speeds", "message"),
+    [("", [1.0], "at least one word"), ("ab", [np.nan], "finite speeds")],
+)
+def test_clocks_need_words_and_speeds(tokens, speeds, message):
+    with pytest.raises(ValueError, match=message):
+        show_clocks(tokens, speeds)

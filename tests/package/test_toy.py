@@ -67,9 +67,17 @@ def test_the_number_follows_the_subject_and_not_the_nearest_noun():
     assert embed()[:5, 3].mean() == 0
 
 
+def test_two_animals_cancel_whichever_comes_first():
+    for animals in (("cats", "dog"), ("dog", "cats")):
+        x = embed("the {} near the {} by the mat".format(*animals))
+        out, weights = attention(x @ W_q, x @ W_k, x @ W_v, causal)
+        same(weights[7, [1, 4]], torch.full((2,), math.e**3 / (2 * math.e**3 + 6)))
+        same(out[7, 0], torch.tensor(-1 / (2 * math.e**3 + 6)))
+
+
 def test_what_the_toy_does_not_know_is_refused():
-    with pytest.raises(ValueError, match=r"expected words among the, on.*; got 'dog'"):
-        embed("the dog")
+    with pytest.raises(ValueError, match=r"expected words among the, on.*; got 'fox'"):
+        embed("the fox")
     assert embed([]).shape == (0, 4)
     for number in (0.0, float("nan")):
         with pytest.raises(ValueError, match="above or below 0; got"):
