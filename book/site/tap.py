@@ -184,9 +184,10 @@ def scene(state: State, *, live: bool) -> str:
     share, place = most(state)
     return f"""\
 <div class="scene">
-<div class="arrows"><svg viewBox="0 0 {COLUMN * len(TOKENS)} {HEIGHT}" aria-hidden="true">\
-{arrows(state)}</svg>
-<span class="most" style="{place}" aria-hidden="true">{share}</span></div>
+<div class="arrows" aria-hidden="true">
+<svg viewBox="0 0 {COLUMN * len(TOKENS)} {HEIGHT}">{arrows(state)}</svg>
+<span class="most" style="{place}">{share}</span>
+</div>
 <div class="words">
 {chr(10).join(words)}
 </div>

@@ -44,7 +44,7 @@ def test_by_mouse(opened, viewport, scheme) -> None:
     play.shows(changed)
     assert "now sees key 3 “on”" in play.says
     assert play.rule == "causal, 1 cell changed"
-    assert "Query 1 “cat”" in play.find(".work caption").inner_text()
+    assert "Query 1 “cats”" in play.find(".work caption").inner_text()
     play.cell(1, 3).click()
     play.shows(matrix(causal))
     assert "no longer sees" in play.says
