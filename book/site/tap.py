@@ -58,7 +58,7 @@ def look(*, acts: bool = False, asks: bool = False, lifted: bool = False) -> Sta
 
     The word under the card is the verb that agrees with the one who acts.
     """
-    words = list(TOKENS)
+    words: list[str] = list(TOKENS)
     for place, changed in ((ACTS, acts), (ASKS, asks)):
         words[place] = other_number(words[place]) if changed else words[place]
     words[-1] = verb(embed(words)[ACTS, -1])
