@@ -106,7 +106,7 @@ __all__ = [  # noqa: RUF022
     "EncoderDecoder",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = ("masks", "softmax", "cache", "attention", "heads", "config", "models")
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mattn.attention import attention
 from mattn.masks import Mask, causal
+from mattn.toy import TOKENS
 
 __all__ = ["Playground", "embed", "playground", "project", "script"]
 
@@ -68,7 +69,7 @@ def project(tokens: Sequence[str]) -> dict[str, Float[Tensor, "T 4"]]:
 
 
 def playground(
-    tokens: str | Sequence[str] = "the cat sat on the mat",
+    tokens: str | Sequence[str] = TOKENS,
     mask: Mask | Bool[Tensor, "T T"] | Bool[np.ndarray, "T T"] = causal,
     *,
     q: Float[Tensor, "T D"] | Float[np.ndarray, "T D"] | None = None,

@@ -25,7 +25,7 @@ from sphinx.config import Config
 
 from book import ROOT
 from book.classroom.exercises import write_student_pages
-from book.site import editions, search, strip
+from book.site import editions, search, strip, tap
 from book.site.pages import add_open_graph, finish_pages, set_site
 
 SCRIPT = ROOT / "mattn" / "playground.js"
@@ -181,9 +181,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
     app.connect("html-page-context", strip.put_in)
+    app.connect("html-page-context", tap.put_in)
     app.connect("html-collect-pages", missing_page)
     app.connect("build-finished", copy_script)
     app.connect("build-finished", strip.copy_files)
+    app.connect("build-finished", tap.copy_files)
     app.connect("build-finished", write_edition)
     app.connect("build-finished", write_front_door, priority=900)
     app.connect("build-finished", finish_pages, priority=950)

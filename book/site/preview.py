@@ -14,40 +14,26 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
 
 from book import ROOT
+from mattn import attention, causal
+from mattn.plotting import show_sentence
+from mattn.toy import TOKENS, W_k, W_q, W_v, embed, verb
 
 OUT = ROOT / "book" / "static" / "preview.png"
-SEEN, HIDDEN, INK, SOFT = "#0072B2", "#D9D9D9", "#1b2733", "#51606e"
+INK, SOFT = "#1b2733", "#51606e"
 
 
-def draw(path: Path, n: int = 6) -> None:
-    figure = plt.figure(figsize=(12, 6.3), dpi=100, facecolor="#fbfcfd")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 1200), ylim=(630, 0))
-    axes.set_axis_off()
-    side, gap, left, top = 60, 8, 80, 115
-    for i in range(n):
-        for j in range(n):
-            place = (left + j * (side + gap), top + i * (side + gap))
-            seen = j <= i
-            axes.add_patch(
-                Rectangle(
-                    place,
-                    side,
-                    side,
-                    facecolor=SEEN if seen else HIDDEN,
-                    edgecolor="#a6a6a6",
-                    linewidth=0,
-                    hatch=None if seen else "///",
-                )
-            )
-    axes.text(560, 250, "mattn", size=72, weight="bold", color=INK, va="center")
-    axes.text(562, 355, "Masked self-attention:", size=25, color=SOFT, va="center")
-    axes.text(
-        562, 405, "derived, executed and checked.", size=25, color=SOFT, va="center"
-    )
+def draw(path: Path) -> None:
+    x = embed()
+    _, weights = attention(x @ W_q, x @ W_k, x @ W_v, causal)
+    figure = plt.figure(figsize=(6, 3.15), dpi=200, facecolor="#fbfcfd")
+    axes = figure.add_axes((0.03, 0.05, 0.94, 0.62))
+    show_sentence(TOKENS, weights[-2], query=len(TOKENS) - 2, card=5, ax=axes)
+    figure.text(0.06, 0.85, "mattn", size=30, weight="bold", color=INK, va="center")
+    figure.text(0.40, 0.89, "Masked self-attention", size=14, color=INK, va="center")
+    question = f"{verb(1)} or {verb(-1)}? Which word tells you?"
+    figure.text(0.40, 0.80, question, size=12, color=SOFT, va="center")
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 

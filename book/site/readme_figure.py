@@ -1,4 +1,4 @@
-"""Draw the figure of the README: scores → rule → weights of the toy sentence.
+"""Draw the figure of the README: scores → rule → weights of the book's sentence.
 
     python -m book.site.readme_figure [FILE.svg]
 
@@ -10,34 +10,25 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
-import torch
 from matplotlib.patches import FancyBboxPatch
 
 from book import ROOT
 from mattn import attention, causal
 from mattn.plotting import show_attention
+from mattn.toy import TOKENS, W_k, W_q, W_v, embed
 
 FILE = ROOT / "book" / "static" / "scores-rule-weights.svg"
-TOKENS = ["the", "cat", "sat", "on", "the", "mat"]
-X = torch.tensor(
-    [
-        [1.0, 0.0, 1.0, 0.0],
-        [0.0, 2.0, 0.0, 1.0],
-        [1.0, 1.0, 0.0, 0.0],
-        [0.0, 1.0, 1.0, 1.0],
-        [1.0, 0.0, 1.0, 0.0],
-        [0.0, 0.0, 2.0, 1.0],
-    ]
-)
 
 
 def draw(file: Path = FILE) -> None:
-    weights = attention(X, X, X, causal)[1]
+    x = embed()
+    q, k = x @ W_q, x @ W_k
+    weights = attention(q, k, x @ W_v, causal)[1]
     with mpl.rc_context({"svg.hashsalt": "mattn", "svg.fonttype": "path"}):
-        figure = show_attention(X @ X.T / 2, causal.matrix(6), weights, TOKENS)
+        figure = show_attention(q @ k.T / 2, causal.matrix(6), weights, TOKENS)
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.15)
-        figure.subplots_adjust(left=0.11, bottom=0.06, right=0.97)
+        figure.subplots_adjust(left=0.11, bottom=0.06, right=0.95)
         figure.patch.set_alpha(0)
         plate = FancyBboxPatch(
             (0.01, 0.015),

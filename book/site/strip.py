@@ -120,7 +120,7 @@ data-config="{config}" data-static="{html.escape(static)}">
 <style>
 {(HERE / "strip.css").read_text(encoding="utf-8")}</style>
 <p class="title" id="mattn-strip-title">Block one word and it forgets.</p>
-<p>A very small language model has read this story as far as <em>still</em> and has to
+<p>The covered model from above has read this story as far as <em>still</em> and has to
 write the next word. How many shells were there? It can only know by looking back.
 <span class="live">Press a word, and the model may not look back at it while it
 guesses. Begin with <em>{number}</em>.</span></p>

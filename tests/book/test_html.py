@@ -99,6 +99,11 @@ PLANTS = [
     ("</article>", "<p>```{figure} x.png</p></article>", "nothing_raw"),
     ("</article>", "<p>See {ref}`fig-causal`.</p></article>", "nothing_raw"),
     ("</article>", "<p>Takes **options too.</p></article>", "nothing_raw"),
+    (
+        "</article>",
+        r'<div class="math">\[\begin{split}a\\ b\tag{1}\end{split}\]</div></article>',
+        "formulas_numbered",
+    ),
 ]
 
 

@@ -216,6 +216,8 @@ PLANTS = [
     (tagged("nbval-ignore-output"), "tag"),
     (tagged("remove-input"), "tag"),
     (tagged("hide-output"), "outputs_hidden"),
+    (tagged("hide-input"), "source_hidden"),
+    (tagged("hide-input"), "shows its code"),
     (wrong_digit_in_prose, "of the prose"),
     (myst_in_markdown, "MyST"),
     (numbered_title, "title"),

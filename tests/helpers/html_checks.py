@@ -207,6 +207,15 @@ def nothing_raw(site: Site) -> Iterator[str]:
                 yield f"{site.name(path)}: {raw!r} shows as text"
 
 
+def formulas_numbered(site: Site) -> Iterator[str]:
+    """No number within lines that Sphinx has split: MathJax prints an error there."""
+    for path, page in site.pages.items():
+        for formula in page.select("div.math"):
+            text = formula.get_text()
+            if r"\begin{split}" in text and r"\tag" in text:
+                yield f"{site.name(path)}: a number in two lines, {text.strip()!r}"
+
+
 CHECKS = (
     links_resolve,
     images_described,
@@ -215,4 +224,5 @@ CHECKS = (
     images_sized,
     pages_light,
     nothing_raw,
+    formulas_numbered,
 )

@@ -11,8 +11,8 @@ from browsers import NARROW, WIDE
 from mattn import attention
 from mattn.checks import same
 from mattn.playground import project
+from mattn.toy import TOKENS
 
-TOKENS = ["the", "cat", "sat", "on", "the", "mat"]
 T = len(TOKENS)
 LOOKS = [
     pytest.param(WIDE, "light", id="1280-light"),

@@ -24,7 +24,9 @@ from stored_figures import pictures, stored_pictures, unguarded
 
 from book.notebooks import canonical, to_text
 
-TAGS = {"hide-output", "raises-exception"}
+TAGS = {"hide-output", "hide-input", "raises-exception"}
+FOLDS = {"hide-output": "outputs_hidden", "hide-input": "source_hidden"}
+FIRST = "index"  # the one page whose code is not what it is about
 MAX_CODE_CELLS, MAX_LINES, MAX_COLUMNS, MAX_WORDS = 40, 30, 79, 120
 MAX_MEDIAN_LINES, MAX_MOST_LINES = 8, 18  # "most": 90 % of the cells
 
@@ -68,6 +70,12 @@ def faults(text: str, name: str, toc: set[str]) -> list[str]:
     """Every fault of the notebook ``text``, stored as ``chapters/<name>.ipynb``."""
     notebook = nbformat.reads(text, as_version=4)
     found = [fault for check in CHECKS for fault in check(notebook)]
+    if name != FIRST:
+        found += [
+            f"{where(cell)}: hide-input is for {FIRST}; a chapter shows its code"
+            for cell in notebook.cells
+            if "hide-input" in cell.metadata.get("tags", [])
+        ]
     if f"chapters/{name}" not in toc:
         found.append(f"chapters/{name} is not in _toc.yml")
     if to_text(canonical(deepcopy(notebook))) != text:
@@ -119,9 +127,11 @@ def tags(notebook: NotebookNode) -> Iterator[str]:
     for cell in notebook.cells:
         for tag in set(cell.metadata.get("tags", [])) - TAGS:
             yield f"{where(cell)} has the tag {tag!r}; allowed: {sorted(TAGS)}"
-        folded = cell.metadata.get("jupyter", {}) == {"outputs_hidden": True}
-        if folded != ("hide-output" in cell.metadata.get("tags", [])):
-            yield f"{where(cell)}: hide-output and jupyter.outputs_hidden go together"
+        folded = set(cell.metadata.get("jupyter", {}).items())
+        named = FOLDS.keys() & set(cell.metadata.get("tags", []))
+        if folded != {(FOLDS[tag], True) for tag in named}:
+            pairs = [f"{tag} and jupyter.{name}" for tag, name in FOLDS.items()]
+            yield f"{where(cell)}: {', '.join(pairs)} go together"
 
 
 def clean_outputs(notebook: NotebookNode) -> Iterator[str]:

@@ -6,10 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.attention.flex_attention import create_mask
 
-from mattn import KVCache, MultiHeadAttention, attention, causal, padding
+from mattn import (
+    KVCache,
+    MultiHeadAttention,
+    attention,
+    causal,
+    full,
+    padding,
+    window,
+)
 from mattn.masks import to_additive
 
 INF = math.inf
@@ -119,18 +128,90 @@ def test_is_causal_is_aligned_with_the_top_left(x):
     assert not torch.allclose(out, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lambda x: nn.MultiheadAttention(4, 1, batch_first=True)(
-            x, x, x, is_causal=True
-        ),
-        lambda x: nn.TransformerEncoderLayer(4, 1, batch_first=True)(x, is_causal=True),
-    ],
-)
-def test_is_causal_is_only_a_hint_to_multihead_attention(layer, x):
-    with pytest.raises(RuntimeError, match="Need attn_mask"):
-        layer(x)
+MODES = {"train": (True, True), "eval": (False, True), "used": (False, False)}
+
+
+def in_torch_nn(kind: str, mode: str):
+    """A layer in one of the ``MODES``, as a function of its input and of masks."""
+    torch.manual_seed(0)
+    training, with_gradients = MODES[mode]
+    if kind == "attention":
+        layer = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def call(x, attn_mask=None, **flags):
+            return layer(x, x, x, attn_mask=attn_mask, need_weights=False, **flags)[0]
+    else:
+        layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+
+        def call(x, attn_mask=None, **flags):
+            return layer(x, src_mask=attn_mask, **flags)
+
+    layer.train(training)
+    return torch.set_grad_enabled(with_gradients)(call)
+
+
+@pytest.mark.parametrize("kind", ["attention", "encoder"])
+@pytest.mark.parametrize("mode", MODES)
+def test_is_causal_is_a_promise_in_torch_nn(kind, mode, x):
+    call = in_torch_nn(kind, mode)
+    if mode == "used":
+        torch.testing.assert_close(call(x, is_causal=True), call(x))
+        assert reaches(lambda x: call(x, is_causal=True), x)
+    else:
+        with pytest.raises(RuntimeError, match="Need attn_mask"):
+            call(x, is_causal=True)
+    blocked = ~(causal & window(2)).matrix(5)
+    promised = call(x, blocked, is_causal=True)
+    kept = torch.allclose(promised, call(x, blocked), atol=1e-5)
+    assert kept is (mode == "used")
+    if not kept:
+        torch.testing.assert_close(promised, call(x, ~RULE))
+
+
+def test_a_mask_and_the_flag_together_depend_on_the_back_end(x):
+    x, both = x[:, None], {"attn_mask": torch.ones(5, 5).bool(), "is_causal": True}
+    one = F.scaled_dot_product_attention(x, x, x, attn_mask=RULE)
+    torch.testing.assert_close(F.scaled_dot_product_attention(x, x, x, **both), one)
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        pytest.raises(RuntimeError, match="should not be set when is_causal"),
+    ):
+        F.scaled_dot_product_attention(x, x, x, **both)
+
+
+def test_masks_of_texts_and_heads_lie_text_by_text():
+    torch.manual_seed(0)
+    layer, x = nn.MultiheadAttention(4, 2, batch_first=True), torch.randn(3, 5, 4)
+    rules = [causal, full, causal & window(2)]
+    masks = ~torch.stack([rule.matrix(5) for rule in rules])  # (B, Tq, Tk)
+    each = [
+        layer(*[row[None]] * 3, attn_mask=m)[0] for row, m in zip(x, masks, strict=True)
+    ]
+    right = layer(x, x, x, attn_mask=masks.repeat_interleave(2, 0))[0]
+    torch.testing.assert_close(right, torch.cat(each))
+    mixed = layer(x, x, x, attn_mask=masks.repeat(2, 1, 1))[0]
+    assert mixed.shape == right.shape
+    assert not torch.allclose(mixed, right, atol=1e-3)
+
+
+def test_a_padding_mask_needs_its_axes():
+    x = torch.randn(4, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    real = torch.arange(5) < torch.tensor([5, 4, 3, 2])[:, None]  # (B, T)
+    sdpa = F.scaled_dot_product_attention
+    with pytest.raises(RuntimeError, match=r"must match|expand"):
+        sdpa(x, x, x, attn_mask=real)
+    expected = attention(x, x, x, padding([5, 4, 3, 2]))[0]
+    torch.testing.assert_close(sdpa(x, x, x, attn_mask=real[:, None, None]), expected)
+    square = x[:, :, :4]  # now B = T, and nothing is refused
+    read = sdpa(square, square, square, attn_mask=real[:, :4])
+    torch.testing.assert_close(read, attention(square, square, square, real[:, :4])[0])
+
+
+def test_zero_embeddings_are_no_mask():
+    x = torch.zeros(1, 5, 4)
+    x[:, :3] = torch.eye(4)[:3] * 0.01
+    _, weights = attention(x, x, x)
+    assert abs(weights[0, 0, 3:].sum().item() - 2 / 5) < 1e-3
 
 
 def reaches(function, x, *, at=0):

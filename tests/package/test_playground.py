@@ -33,6 +33,7 @@ from mattn import (
 )
 from mattn.checks import same
 from mattn.playground import embed, playground, project, script
+from mattn.toy import TOKENS
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 SCRIPT = Path(mattn.__file__).with_name("playground.js")
@@ -264,7 +265,7 @@ def test_any_other_mask_is_causal_with_cells_changed():
 
 def test_an_address_holds_the_whole_state():
     rng = np.random.default_rng(1)
-    start = config("the cat sat on the mat")
+    start = config(" ".join(TOKENS))
     (first,) = node([["initial", start]])
     wanted = []
     for _ in range(100):
