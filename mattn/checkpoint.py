@@ -1,4 +1,7 @@
-"""A run of training in a file: saved on the way, and taken up where it was left."""
+"""A run of training in a file: saved on the way, and taken up where it was left.
+
+The long run behind the last part of chapter 8 can be stopped and taken up so.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tensors in a file of safetensors: read, or an error that names the file."""
+"""Tensors in a file of safetensors: read, or an error that names the file.
+
+The golden weights of chapter 6 are such a file.
+"""
 
 from __future__ import annotations
 

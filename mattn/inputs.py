@@ -5,6 +5,8 @@ other libraries, as lists, NumPy arrays or tensors. They pass through here
 once, so that within the package a token is an ``int`` of 0 … V − 1 and
 nothing else: a tensor would never be equal to a token that it is compared
 with, and a negative number would stand for padding that nobody meant.
+
+Every function that takes tokens, from chapter 5 on, asks here.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Which token is the target of which logits, and which targets count, is said
 here and nowhere else.
+
+Chapter 5 derives the loss and its shift, chapter 8 that of a translation.
 """
 
 from __future__ import annotations

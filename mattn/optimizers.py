@@ -1,4 +1,7 @@
-"""Muon: momentum whose update moves all directions of a matrix at one rate."""
+"""Muon: momentum whose update moves all directions of a matrix at one rate.
+
+Chapter 7 trains the matrices of its decoder with it.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 What :mod:`mattn.generation` has in common, whether it draws tokens, keeps
 beams or scores a text that is given.
+
+Chapter 7 writes with it; chapter 5 says why its cache may be trusted.
 """
 
 from __future__ import annotations

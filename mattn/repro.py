@@ -1,4 +1,7 @@
-"""The same numbers every time: from the same seed, or as they were recorded."""
+"""The same numbers every time: from the same seed, or as they were recorded.
+
+Every chapter begins with ``start``.
+"""
 
 from __future__ import annotations
 

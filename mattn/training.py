@@ -1,4 +1,7 @@
-"""From a model and batches of tokens to a trained model and a curve."""
+"""From a model and batches of tokens to a trained model and a curve.
+
+Chapter 5 trains with ``fit``, chapters 7 and 8 with a ``Recipe``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 ``python -m mattn.audit`` is the same. What takes long to import is imported when the
 arguments are known to be right.
+
+Chapter 9 reads such a report.
 """
 
 from __future__ import annotations

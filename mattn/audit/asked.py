@@ -1,4 +1,7 @@
-"""What an audit is asked: the input and what is expected, or an error that helps."""
+"""What an audit is asked: the input and what is expected, or an error that helps.
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

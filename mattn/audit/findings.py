@@ -1,4 +1,7 @@
-"""What an audit has found so far, and the report that is made of it."""
+"""What an audit has found so far, and the report that is made of it.
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

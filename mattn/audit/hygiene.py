@@ -1,4 +1,7 @@
-"""Hygiene: numbers that are not finite, and where they get to. Never a leak."""
+"""Hygiene: numbers that are not finite, and where they get to. Never a leak.
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Audits of what surrounds a language model: its labels, its beam search."""
+"""Audits of what surrounds a language model: its labels, its beam search.
+
+Chapter 9 audits labels and beams with it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Audit each attention module of a model by itself: where does a leak begin?"""
+"""Audit each attention module of a model by itself: where does a leak begin?
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

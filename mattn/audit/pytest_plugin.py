@@ -2,6 +2,8 @@
 
 def test_model_is_causal(assert_causal):
     assert_causal(MyModel(), torch.randint(0, 100, (2, 16)))
+
+Chapter 9 writes such a test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What an audit found, in a form that a person can act on."""
+"""What an audit found, in a form that a person can act on.
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

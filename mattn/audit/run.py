@@ -1,4 +1,7 @@
-"""Run the probes under every mode, and beyond the given length."""
+"""Run the probes under every mode, and beyond the given length.
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A probe is given the session, runs the model through it, and tells it what was
 seen. What it cannot say it raises as :class:`NotCovered`.
+
+A room of the auditor, which chapter 9 puts to work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The audited model as one function of its input, and back as it was."""
+"""The audited model as one function of its input, and back as it was.
+
+A room of the auditor, which chapter 9 puts to work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sources of tokens: with a known entropy, so that cheating can be seen, and real."""
+"""Sources of tokens: with a known entropy, so that cheating can be seen, and real.
+
+Chapters 1, 5, 7 and 8 learn from them.
+"""
 
 from mattn.data.corpora import DataMissing, multi30k, tiny_shakespeare
 from mattn.data.markov import MarkovSource

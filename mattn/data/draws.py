@@ -1,4 +1,7 @@
-"""Numbers between 0 and 1, one after the other, for what is drawn by weights."""
+"""Numbers between 0 and 1, one after the other, for what is drawn by weights.
+
+The stories of chapter 7 and the sentences of chapter 8 are drawn so.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From text to tokens to batches."""
+"""From text to tokens to batches.
+
+Chapter 7 begins with them.
+"""
 
 from __future__ import annotations
 

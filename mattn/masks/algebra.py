@@ -1,4 +1,7 @@
-"""What a rule is, how rules combine, and what machines ask of them."""
+"""What a rule is, how rules combine, and what machines ask of them.
+
+Chapter 2 builds such rules and joins them.
+"""
 
 from __future__ import annotations
 

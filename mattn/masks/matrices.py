@@ -1,4 +1,7 @@
-"""What is done with a rendered mask: added to scores, raised to a power."""
+"""What is done with a rendered mask: added to scores, raised to a power.
+
+Chapter 2 adds a mask to scores, chapter 6 derives the power.
+"""
 
 from __future__ import annotations
 

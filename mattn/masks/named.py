@@ -1,4 +1,7 @@
-"""The masks that have a name, each a function of slots in a few lines."""
+"""The masks that have a name, each a function of slots in a few lines.
+
+Chapter 2 meets each of them in a need.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Any function of slots as a rule, with what its author promises of it."""
+"""Any function of slots as a rule, with what its author promises of it.
+
+Chapter 2 writes its own.
+"""
 
 from __future__ import annotations
 

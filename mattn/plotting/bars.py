@@ -1,4 +1,7 @@
-"""Bars: one number for each label, in one group or several, and what bounds it."""
+"""Bars: one number for each label, in one group or several, and what bounds it.
+
+Chapter 1 draws its five words so.
+"""
 
 from __future__ import annotations
 

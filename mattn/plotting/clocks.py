@@ -1,4 +1,7 @@
-"""Clocks: a position as the hands of a clock, some fast and some slow."""
+"""Clocks: a position as the hands of a clock, some fast and some slow.
+
+Chapter 6 turns them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Curves: what training, softmax and a machine do, as one number changes."""
+"""Curves: what training, softmax and a machine do, as one number changes.
+
+Chapters 1, 3 to 8 and 10 draw them.
+"""
 
 from __future__ import annotations
 

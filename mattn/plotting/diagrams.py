@@ -1,4 +1,7 @@
-"""Ways through a model: layers above one another, and the whole decoder."""
+"""Ways through a model: layers above one another, and the whole decoder.
+
+Chapter 6 draws both.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Heads: several questions that one word asks of one sentence."""
+"""Heads: several questions that one word asks of one sentence.
+
+Chapter 3 asks two of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jugs: sums of a few pieces, each piece as tall as what it adds."""
+"""Jugs: sums of a few pieces, each piece as tall as what it adds.
+
+Chapter 4 merges partial results so.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A cache that fills: one column of key and value more in every step."""
+"""A cache that fills: one column of key and value more in every step.
+
+Chapter 5 fills it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A machine: where numbers lie, how fast they come, and what two fences let in."""
+"""A machine: where numbers lie, how fast they come, and what two fences let in.
+
+Chapter 10 draws both.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Matrices: who may see whom, how much, and where a rule is broken."""
+"""Matrices: who may see whom, how much, and where a rule is broken.
+
+Chapters 1 to 6 and 8 to 10 draw them.
+"""
 
 from __future__ import annotations
 

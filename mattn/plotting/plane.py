@@ -1,4 +1,7 @@
-"""A plane: values as points, and the weighted means between them."""
+"""A plane: values as points, and the weighted means between them.
+
+Chapter 1 draws it first, chapter 4 finds the hull in it.
+"""
 
 from __future__ import annotations
 

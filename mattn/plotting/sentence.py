@@ -1,4 +1,7 @@
-"""A sentence: who looks at whom, and what lies under the card."""
+"""A sentence: who looks at whom, and what lies under the card.
+
+Chapter 1 draws it first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A dot product as a picture: the shadow that a key casts on a query."""
+"""A dot product as a picture: the shadow that a key casts on a query.
+
+Chapter 3 draws it.
+"""
 
 from __future__ import annotations
 

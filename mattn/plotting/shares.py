@@ -1,4 +1,7 @@
-"""Rows of weights side by side: who gets how much, and how evenly."""
+"""Rows of weights side by side: who gets how much, and how evenly.
+
+Chapter 3 turns its temperature so, chapter 4 cuts its bars.
+"""
 
 from __future__ import annotations
 

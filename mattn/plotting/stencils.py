@@ -1,4 +1,7 @@
-"""Stencils: one row of a mask laid over the sentence, once for each rule."""
+"""Stencils: one row of a mask laid over the sentence, once for each rule.
+
+Chapter 2 draws them.
+"""
 
 from __future__ import annotations
 

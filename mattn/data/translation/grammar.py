@@ -3,6 +3,8 @@
 A rule has a right-hand side for each language; what a derivation writes in both
 is a pair of sentences with its alignment. English is read back by the same
 rules, so a sentence has the derivations that a parser finds.
+
+A room of the grammar that chapter 8 learns to translate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rules for parts of a sentence: nouns, subjects, relative clauses, objects."""
+"""Rules for parts of a sentence: nouns, subjects, relative clauses, objects.
+
+A room of the grammar that chapter 8 learns to translate.
+"""
 
 from __future__ import annotations
 

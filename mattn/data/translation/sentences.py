@@ -1,4 +1,7 @@
-"""Rules for whole sentences: what happens, what is, what it costs, what there is."""
+"""Rules for whole sentences: what happens, what is, what it costs, what there is.
+
+A room of the grammar that chapter 8 learns to translate.
+"""
 
 from __future__ import annotations
 

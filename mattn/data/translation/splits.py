@@ -1,4 +1,7 @@
-"""Which pairs are trained on, and which are kept to judge what was learned."""
+"""Which pairs are trained on, and which are kept to judge what was learned.
+
+Chapter 8 keeps one pattern in eight out of its training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""English as it is written, and as the words and marks that a grammar takes."""
+"""English as it is written, and as the words and marks that a grammar takes.
+
+A room of the grammar that chapter 8 learns to translate.
+"""
 
 from __future__ import annotations
 
