@@ -273,7 +273,8 @@ def show_probes(
 ) -> Figure:
     """Symptom → probe: a row for each fault, a column for each probe.
 
-    A cross on vermillion where the probe sees the fault; empty elsewhere.
+    A cross on vermillion where the probe sees the fault, as it says below the
+    table; empty elsewhere.
     """
     check_some(seen, "show_probes: expected at least one fault, name → probes")
     check_some(probes, "show_probes: expected at least one probe")
@@ -295,6 +296,7 @@ def show_probes(
     ax.set_xticks(range(len(probes)), list(probes), rotation=35, ha="left")
     ax.tick_params(length=0, labelsize=SIZE["grid"], top=False)
     ax.tick_params(labeltop=True, labelbottom=False)
+    ax.set_xlabel("✕ the probe sees the fault")
     ax.spines[:].set_visible(False)
     return finished(ax.figure)
 
