@@ -1,7 +1,10 @@
 """What every test stands on: checked shapes, one thread, fixed randomness."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
@@ -21,6 +24,14 @@ class AsWritten(MetaPathFinder):
             return spec_from_file_location(name, Path(path[0], "kernels.py"))
         return None
 
+
+# A home may be closed to writing. What libraries keep there goes to a folder of this
+# run, before any of them is imported.
+if not os.access(Path.home(), os.W_OK):
+    scratch = tempfile.mkdtemp(prefix="mattn-home-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    for name in ("IPYTHONDIR", "MPLCONFIGDIR", "TRITON_CACHE_DIR"):
+        os.environ.setdefault(name, f"{scratch}/{name.lower()}")
 
 # Without a GPU, Triton's kernels run in its interpreter, which must be asked for
 # before anything imports Triton.

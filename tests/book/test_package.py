@@ -159,7 +159,8 @@ def build(out: Path) -> tuple[Path, Path]:
     subprocess.run([*python, hook.format("build_sdist"), out], cwd=source, **run)
     (sdist,) = out.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(out, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from 3.11.4
+        archive.extractall(out)
     unpacked = out / sdist.name.removesuffix(".tar.gz")
     subprocess.run([*python, hook.format("build_wheel"), out], cwd=unpacked, **run)
     (wheel,) = out.glob("*.whl")
