@@ -19,6 +19,7 @@ import torch
 from sphinx.application import Sphinx
 
 from book import ROOT
+from book.site.bars import bar_table
 from mattn import rule
 from mattn.pretrained import stored_stories, stories_model
 from mattn.repro import recorded
@@ -72,12 +73,9 @@ def printed(p: float) -> str:
 
 
 def bars(state: State, caption: str) -> str:
-    rows = "\n".join(
-        f'<tr><th scope="row">{html.escape(word)}</th><td class="bar"><span '
-        f'style="--p: {p:.4f}"></span></td><td>{html.escape(printed(p))}</td></tr>'
-        for word, p in zip(*state, strict=True)
+    return bar_table(
+        caption, ((word, p, printed(p)) for word, p in zip(*state, strict=True))
     )
-    return f"<table>\n<caption>{caption}</caption>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
 def kind_of(i: int) -> str:

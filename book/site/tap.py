@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sphinx.application import Sphinx
 
+from book.site.bars import bar_table
 from mattn import attention, causal, full
 from mattn.toy import TOKENS, W_k, W_q, W_v, embed, verb
 
@@ -161,13 +162,10 @@ def most(state: State) -> tuple[str, str]:
 
 def bars(state: State) -> str:
     """Two bars: how much of the attention speaks for many, how much for one."""
-    rows = "\n".join(
-        f'<tr><th scope="row">{verb(number)}</th><td class="bar"><span '
-        f'style="--p: {share:.4f}"></span></td><td>{printed(share)}</td></tr>'
-        for number, share in ((1, state.many), (-1, state.one))
+    shares = (verb(1), state.many), (verb(-1), state.one)
+    return bar_table(
+        "What its attention speaks for", ((w, p, printed(p)) for w, p in shares)
     )
-    caption = "What its attention speaks for"
-    return f"<table>\n<caption>{caption}</caption>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
 def scene(state: State, *, live: bool) -> str:

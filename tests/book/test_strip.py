@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 from accessibility import AXE
-from browsers import HANGS_OUT, NARROW, PATIENCE, WIDE, chromium
+from browsers import HANGS_OUT, NARROW, WIDE
 from bs4 import BeautifulSoup, Tag
+from pieces import opened_alone
 from roots import ROOT
 
 from book.site import strip
@@ -139,52 +140,19 @@ def test_its_files_go_where_the_page_looks(tmp_path):
 # ---------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def opened(browser, tmp_path: Path) -> Iterator[Callable]:
-    contexts, errors, asked = [], [], []
-    static = tmp_path / "_static"
-    static.mkdir()
-    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
-    strip.copy_files(app, None)
-    style = (ROOT / "book" / "static" / "mattn.css").read_text(encoding="utf-8")
-    file = tmp_path / "page.html"
+def opened(chrome, tmp_path: Path) -> Iterator[Callable]:
+    with opened_alone(chrome, tmp_path, strip) as open_:
 
-    def open_(viewport=WIDE, theme="light", *, alive: bool = True, **options):
-        paper, ink = ("#fff", "#1f2a35") if theme == "light" else ("#14181d", "#d7dee5")
-        file.write_text(
-            f'<!DOCTYPE html><html lang="en" data-theme="{theme}"><meta '
-            'charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>A page</title><style>{style}\nbody {{ color: {ink}; background: "
-            f"{paper}; font-family: sans-serif; max-width: 43rem; margin: 1rem auto; "
-            "padding: 0 0.5rem }</style><main><article><h1>A page</h1>"
-            f"{strip.draw('_static/')}"
-            "</article></main>",
-            encoding="utf-8",
-        )
-        context = browser.new_context(viewport=viewport, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(file.as_uri())
-        if alive:
-            page.wait_for_function(
-                "document.querySelector('.mattn-strip [role=status]').textContent"
-            )
-        return page
+        def open_strip(*given, alive: bool = True, **options):
+            page = open_(*given, **options)
+            if alive:
+                page.wait_for_function(
+                    "document.querySelector('.mattn-strip [role=status]').textContent"
+                )
+            return page
 
-    yield open_
-    assert errors == []
-    assert [url for url in asked if not url.startswith("file:")] == []
-    for context in contexts:
-        context.close()
+        yield open_strip
 
 
 def rows(page) -> list[tuple[str, str]]:
