@@ -159,9 +159,9 @@ def test_what_transformers_makes_of_its_masks():
 @pytest.mark.parametrize(
     ("dtype", "least", "most"),
     [
-        (torch.float64, 0.0, 1e-12),
-        (torch.float32, 0.0, 1e-4),
-        (torch.bfloat16, 0.005, 0.3),
+        (torch.float64, 0.0, 1e-13),
+        (torch.float32, 0.0, 1e-5),
+        (torch.bfloat16, 0.005, 0.1),
     ],
 )
 def test_a_cache_differs_by_rounding(dtype, least, most):
