@@ -33,7 +33,9 @@ from sphinx.application import Sphinx
 __all__ = ["Question", "copy_files", "mark", "put_in", "questions"]
 
 SCRIPT = Path(__file__).with_name("choices.js")
-LIST = re.compile(r'<ul class="simple">\s*((?:<li><p>\([a-h]\) .*?</li>\s*)+)</ul>', re.S)
+LIST = re.compile(
+    r'<ul class="simple">\s*((?:<li><p>\([a-h]\) .*?</li>\s*)+)</ul>', re.S
+)
 ITEM = re.compile(r"<li><p>\(([a-h])\) ")
 FOLD = re.compile(r"<details><summary>(.*?)</summary>\s*(.*?)</details>", re.S)
 RIGHT = re.compile(r"<p>\(([a-h])\)")

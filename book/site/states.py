@@ -98,14 +98,14 @@ def stencil(w: int) -> State:
     out, weights = attention(x @ W_q, x @ W_k, v, causal & window(w))
     allowed = (causal & window(w)).matrix(len(TOKENS))
     number = out[MAT, 0].item()
-    seen = [said(TOKENS[j]) for j in range(MAT) if allowed[MAT, j]]
+    seen = [*(said(TOKENS[j]) for j in range(MAT) if allowed[MAT, j]), "itself"]
     return {
         "bars": [
             [round(p, 4), f"{p:.2f}" if a else "blocked"]
             for p, a in zip(weights[MAT].tolist(), allowed[MAT].tolist(), strict=True)
         ],
         "grid": rows_of(allowed),
-        "says": f"{said('mat')} sees {listed([*seen, "itself"])}. It fetches {signed(number)} and "
+        "says": f"{said('mat')} sees {listed(seen)}. It fetches {signed(number)} and "
         f"writes {said(verb(number))}.",
     }
 
@@ -214,7 +214,7 @@ WIDGETS = {
     "strangers": Widget(
         "fig-strangers",
         "Six strangers",
-        "Make the vectors longer, roll again, divide. Who deserves to be the favourite?",
+        "Make the vectors longer, roll again, divide. Does the favourite deserve it?",
         {
             "d": Slider("d =", [f"{d:,}" for d in SIZES], SIZES.index(64)),
             "divided": Switch("divide by √d"),

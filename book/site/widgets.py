@@ -84,7 +84,9 @@ def draw(widget: Widget, still: str, static: str = "_static/") -> str:
     if widget.grid:
         panels.append(grid(widget.grid, widget.asks))
     if widget.bars:
-        panels.append(bar_table(widget.caption, ((word, 0, "") for word in widget.bars)))
+        panels.append(
+            bar_table(widget.caption, ((word, 0, "") for word in widget.bars))
+        )
     shown = "\n".join(f"<div>{panel}</div>" for panel in panels)
     return f"""\
 <div class="mattn-piece mattn-widget" role="region" aria-label="{widget.label}" \

@@ -1,4 +1,4 @@
-"""The widgets of the chapters: each shows what mattn computes, and still its picture."""
+"""The widgets of the chapters: each shows what mattn computes, and its picture."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_the_hidden_score_does_what_the_chapter_prints():
 def test_a_changed_word_moves_what_the_card_lets_it():
     x = embed()
     for name, card in CARDS.items():
-        moved = influence(lambda x, c=card: attention(x @ W_q, x @ W_k, x @ W_v, c)[0], x)
+        moved = influence(
+            lambda x, c=card: attention(x @ W_q, x @ W_k, x @ W_v, c)[0], x
+        )
         same(moved, card.matrix(6))
         for j, word in enumerate(TOKENS):
             state = WIDGETS["card"].states[f"{name} {j}"]
@@ -157,7 +159,10 @@ def test_it_joins_the_picture_of_its_page(name):
         if figure
         else '<div class="mattn-card">\n<p>A</p>\n</div>'
     )
-    context = {"body": f"<p>a</p>{whole}<p>z</p>", "pathto": lambda path, _: f"../{path}"}
+    context = {
+        "body": f"<p>a</p>{whole}<p>z</p>",
+        "pathto": lambda path, _: f"../{path}",
+    }
     widgets.put_in(SimpleNamespace(), "a", "page.html", context, None)
     tree = BeautifulSoup(context["body"], "lxml")
     (piece,) = tree.select(".mattn-widget")
@@ -195,7 +200,9 @@ def shows(page, name: str, key: str) -> None:
         assert numbers == [number for _, number in state["bars"]]
     if widget.grid:
         kinds = {"1": "allowed", "0": "blocked", "x": "leak", ".": ""}
-        drawn = piece.locator(".grid tbody td").evaluate_all("a => a.map(e => e.className)")
+        drawn = piece.locator(".grid tbody td").evaluate_all(
+            "a => a.map(e => e.className)"
+        )
         assert drawn == [kinds[sign] for row in state["grid"] for sign in row]
 
 
