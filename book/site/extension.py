@@ -25,7 +25,16 @@ from sphinx.config import Config
 
 from book import ROOT
 from book.classroom.exercises import write_student_pages
-from book.site import choices, editions, lights, search, strip, tap, widgets
+from book.site import (
+    choices,
+    editions,
+    lights,
+    search,
+    setup_cells,
+    strip,
+    tap,
+    widgets,
+)
 from book.site.pages import add_open_graph, finish_pages, set_site
 
 SCRIPT = ROOT / "mattn" / "playground.js"
@@ -181,7 +190,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
-    for piece in PIECES:
+    for piece in (*PIECES, setup_cells):
         app.connect("html-page-context", piece.put_in)
     app.connect("html-collect-pages", missing_page)
     app.connect("build-finished", copy_script)

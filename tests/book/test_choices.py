@@ -91,7 +91,8 @@ def test_a_question_is_marked_and_the_list_in_the_fold_is_not():
     marked = mark(PAGE)
     assert marked.count("mattn-choices") == 1
     assert '<ul class="simple mattn-choices" data-right="b">\n<li><p>(a) 1' in marked
-    assert mark(plain := "<ul class='simple'><li><p>(a) no</p></li></ul>") == plain
+    plain = "<ul class='simple'><li><p>(a) no</p></li></ul>"
+    assert mark(plain) == plain
     context = {"body": PAGE, "pathto": lambda path, _: f"../{path}"}
     choices.put_in(SimpleNamespace(), "a", "page.html", context, None)
     assert context["body"].endswith('<script src="../_static/choices.js"></script>\n')
