@@ -18,8 +18,9 @@ __all__ = ["fold", "put_in"]
 CELL = re.compile(r'<div class="cell\b[^"]*"')
 ALONE = re.compile(
     r'<div class="cell docutils container">\s*'
-    r'(<div class="cell_input docutils container">\s*<div class="highlight-ipython3'
-    r'[^"]*"><div class="highlight"><pre>((?:(?!</pre>).)*)</pre></div>\s*</div>\s*</div>)\s*</div>',
+    r'(<div class="cell_input docutils container">\s*<div class="highlight-'
+    r'[^"]*"><div class="highlight"><pre>((?:(?!</pre>).)*)</pre></div>'
+    r"\s*</div>\s*</div>)\s*</div>",
     re.S,
 )
 TAG = re.compile(r"<[^>]+>")

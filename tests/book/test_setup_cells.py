@@ -7,7 +7,7 @@ from roots import ROOT
 from book.site.setup_cells import fold
 
 CODE = (
-    '<div class="highlight-ipython3 notranslate"><div class="highlight"><pre>'
+    '<div class="highlight-python notranslate"><div class="highlight"><pre>'
     '<span></span><span class="kn">{}</span> mattn\n</pre></div>\n</div>\n'
 )
 INPUT = f'<div class="cell_input docutils container">\n{CODE}</div>\n'
