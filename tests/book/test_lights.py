@@ -27,6 +27,7 @@ from mattn.plotting import (
     show_weights,
     svg,
 )
+from mattn.toy import TOKENS
 
 MASK = causal.matrix(6)
 WEIGHTS = MASK / MASK.sum(1, keepdim=True)
@@ -38,14 +39,13 @@ def sizes(figure) -> list[tuple[int, int]]:
 
 
 def test_the_grids_of_every_figure_of_cells_are_found():
-    tokens = ["the", "cats", "on", "the", "mat", "sleep"]
-    assert sizes(show_mask(MASK, tokens, query=4)) == [(6, 6)]
+    assert sizes(show_mask(MASK, TOKENS, query=4)) == [(6, 6)]
     assert sizes(show_mask(causal.matrix(2, 5))) == [(2, 5)]
-    assert sizes(show_weights(WEIGHTS, tokens, allowed=MASK)) == [(6, 6)]
+    assert sizes(show_weights(WEIGHTS, TOKENS, allowed=MASK)) == [(6, 6)]
     assert sizes(show_leaks(full.matrix(4), causal.matrix(4))) == [(4, 4)]
-    assert sizes(show_attention(SCORES, MASK, WEIGHTS, tokens)) == [(6, 6)] * 3
+    assert sizes(show_attention(SCORES, MASK, WEIGHTS, TOKENS)) == [(6, 6)] * 3
     five = {f"window({w})": window(w).matrix(6) for w in range(1, 6)}
-    assert sizes(show_masks(five, tokens)) == [(6, 6)] * 5
+    assert sizes(show_masks(five, TOKENS)) == [(6, 6)] * 5
     assert sizes(show_curves({"a": (range(3), range(3))})) == []
 
 
