@@ -25,11 +25,21 @@ from sphinx.config import Config
 
 from book import ROOT
 from book.classroom.exercises import write_student_pages
-from book.site import editions, search, strip, tap
+from book.site import (
+    choices,
+    editions,
+    lights,
+    search,
+    setup_cells,
+    strip,
+    tap,
+    widgets,
+)
 from book.site.pages import add_open_graph, finish_pages, set_site
 
 SCRIPT = ROOT / "mattn" / "playground.js"
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
+PIECES = (strip, tap, widgets, choices, lights)  # what a reader can touch
 LONGEST = 200  # characters; search engines show about 160
 GENERATED = {
     "genindex": "Every function and class of the package mattn, from A to Z.",
@@ -180,12 +190,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)
-    app.connect("html-page-context", strip.put_in)
-    app.connect("html-page-context", tap.put_in)
+    for piece in (*PIECES, setup_cells):
+        app.connect("html-page-context", piece.put_in)
     app.connect("html-collect-pages", missing_page)
     app.connect("build-finished", copy_script)
-    app.connect("build-finished", strip.copy_files)
-    app.connect("build-finished", tap.copy_files)
+    for piece in PIECES:
+        app.connect("build-finished", piece.copy_files)
     app.connect("build-finished", write_edition)
     app.connect("build-finished", write_front_door, priority=900)
     app.connect("build-finished", finish_pages, priority=950)

@@ -20,6 +20,8 @@ from urllib.parse import urljoin
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
+from book.site.lights import grids
+
 PREVIEW = "preview.png"
 PREVIEW_ALT = (
     "The cats on the mat, and a card over the next word: sleep or sleeps? From mat "
@@ -132,6 +134,9 @@ def drawn(page: Path) -> Callable[[re.Match[str]], str]:
         own = f"{page.parent.name}-{page.stem}-{next(numbers)}-"
         svg = OWN_ID.sub(own, svg)
         name = f' aria-label="{alt[1]}"' if alt else ""
+        # Where its cells lie: words of the page may speak of them.
+        where = ";".join(map(str, grids(svg)))
+        name += f' data-grids="{where}"' if where else ""
         svg = svg.replace(FIGURE, f'<svg class="mattn-figure"{name}', 1)
         return f'<div class="mattn-scroll">{svg}</div>'
 

@@ -34,6 +34,7 @@ STYLES = (
     "pygments.css",
     "styles/sphinx-book-theme.css",
     "mattn.css",
+    "pieces.css",
     "paper/paper.css",
 )
 # A4 with these margins leaves 174 mm, 658 CSS pixels, for the text.

@@ -113,10 +113,8 @@ def draw(static: str = "_static/") -> str:
     )
     config = html.escape(json.dumps({"story": STORY, "number": NUMBER, "bars": N_BARS}))
     return f"""\
-<div class="mattn-strip" role="region" aria-labelledby="mattn-strip-title" \
+<div class="mattn-piece mattn-strip" role="region" aria-labelledby="mattn-strip-title" \
 data-config="{config}" data-static="{html.escape(static)}">
-<style>
-{(HERE / "strip.css").read_text(encoding="utf-8")}</style>
 <p class="title" id="mattn-strip-title">Block one word and it forgets.</p>
 <p>The covered model from above has read this story as far as <em>still</em> and has to
 write the next word. How many shells were there? It can only know by looking back.

@@ -217,10 +217,8 @@ def draw(static: str = "_static/") -> str:
     data = html.escape(json.dumps(config(), ensure_ascii=False))
     question = f"{said(verb(1))} or {said(verb(-1))}?"
     return f"""\
-<div class="mattn-tap" role="region" aria-label="Which word tells you?" \
+<div class="mattn-piece mattn-tap" role="region" aria-label="Which word tells you?" \
 data-config="{data}">
-<style>
-{(HERE / "tap.css").read_text(encoding="utf-8")}</style>
 <div class="panels still">
 <div>
 <p>Under the card lies {question} {says(covered)}</p>

@@ -40,6 +40,7 @@ from mattn.plotting.style import (
     LEAK,
     ON_MARK,
     SIZE,
+    WEIGHTS,
     finished,
     ink_on,
 )
@@ -173,7 +174,7 @@ def show_weights(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Attention weights ``(Tq, Tk)`` from 0 (dark) to 1 (bright).
+    """Attention weights ``(Tq, Tk)`` from 0 (white) to 1 (blue), one hue.
 
     Cells that ``allowed`` blocks are grey and hatched, so that "blocked"
     never looks like "small"; without it, exact zeros are. ``keys`` are the
@@ -185,7 +186,7 @@ def show_weights(
         weights != 0 if allowed is None else boolean_matrix(allowed, weights.shape)
     )
     check_finite("weights", weights[visible])
-    colours = plt.get_cmap("cividis")(weights.astype(float))
+    colours = WEIGHTS(weights.astype(float))
     own = tokens if keys is None else None
     figure = _values(ax, weights, colours, visible, own, title)
     if keys is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, SubFigure
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "QUERY",
     "SIZE",
     "STYLES",
+    "WEIGHTS",
     "finished",
     "ink_on",
     "measured",
@@ -36,6 +38,9 @@ INK = "#000000"  # text, axes and all other lines
 ON_MARK = "#FFFFFF"  # signs on a cell that is allowed or leaks
 # Numbers on a colour map, whose colours are those of no page: they stay.
 DARK, LIGHT = "#010101", "#FEFEFE"
+# Weights: one hue, from white to the blue of "allowed", so that none has the grey of
+# what is blocked. Its ends are a shade off, as those colours are the page's to change.
+WEIGHTS = LinearSegmentedColormap.from_list("weights", (LIGHT, "#0071B1"))
 MEANINGS = {
     ALLOWED: "allowed",
     BLOCKED: "blocked",

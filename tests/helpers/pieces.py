@@ -21,7 +21,8 @@ def opened_alone(
     (folder / "_static").mkdir()
     app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=folder)
     piece.copy_files(app, None)
-    style = (ROOT / "book" / "static" / "mattn.css").read_text(encoding="utf-8")
+    sheets = (ROOT / "book" / "static" / f"{name}.css" for name in ("mattn", "pieces"))
+    style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     file = folder / "page.html"
 
     def open_(viewport=WIDE, theme="light", **options):

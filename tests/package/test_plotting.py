@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from every_figure import FIGURES
-from matplotlib.colors import to_hex
+from matplotlib.colors import rgb_to_hsv, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -31,7 +31,7 @@ from mattn.plotting import (
     show_scores,
     show_weights,
 )
-from mattn.plotting.style import CUT, HATCH
+from mattn.plotting.style import CUT, HATCH, MEANINGS, WEIGHTS, ink_on
 
 TOKENS = ["the", "cat", "sat", "on"]
 MASK = causal.matrix(3, 4)
@@ -152,10 +152,36 @@ def test_weights_show_their_values_and_blocked_is_not_small():
     }
     drawn = cells(figure)
     assert hatched(figure) == {(0, 1), (0, 2), (1, 2)}  # (2, 0) is small, not blocked
-    cividis = plt.get_cmap("cividis")
-    assert drawn[1, 1] == to_hex(cividis(0.75)).upper()
-    assert drawn[2, 0] == to_hex(cividis(0.0)).upper()
+    assert drawn[1, 1] == to_hex(WEIGHTS(0.75)).upper()
+    assert drawn[2, 0] == to_hex(WEIGHTS(0.0)).upper()
     assert (2, 0) in hatched(show_weights(weights))  # without it, zeros are
+
+
+def test_weights_have_one_hue_from_white_and_readable_numbers():
+    shares = np.linspace(0, 1, 256)
+    colours = WEIGHTS(shares)[:, :3]
+    assert np.abs(colours[0] - 1).max() < 0.01
+    assert np.abs(colours[-1] - to_rgb(ALLOWED)).max() < 0.01
+    light = luminance(colours)
+    assert (np.diff(light) < 0).all()  # the more, the darker
+    hues = [rgb_to_hsv(colour)[0] for colour in colours[8:]]
+    assert np.ptp(hues) < 0.02
+    # As light as what is blocked, a weight is still blue, and has no hatching.
+    alike = np.abs(light - luminance(np.array([to_rgb(BLOCKED)]))).argmin()
+    assert np.ptp(colours[alike]) > 0.1 > np.ptp(to_rgb(BLOCKED))
+    for colour, bright in zip(colours, light, strict=True):
+        ink = luminance(np.array([to_rgb(ink_on(colour))]))[0]
+        assert (max(ink, bright) + 0.05) / (min(ink, bright) + 0.05) > 4.5
+    # No style sheet may change a cell, as its number has the colour for this ground.
+    assert not {to_hex(c).upper() for c in colours} & set(MEANINGS)
+
+
+def luminance(colours: np.ndarray) -> np.ndarray:
+    """Of WCAG 2, for colours (n, 3)."""
+    linear = np.where(
+        colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4
+    )
+    return linear @ (0.2126, 0.7152, 0.0722)
 
 
 def test_scores_are_coloured_symmetrically_about_zero():
