@@ -1,35 +1,36 @@
-"""Loss against CPU time, nanoGPT and ours by turns; write records/training_cpu.json.
+"""Loss against CPU time, two recipes by turns; write mattn/records/training_cpu.json.
 
 Characters of tiny Shakespeare, the first 90 % to train, the last 10 % to
 validate: nats per character over all non-overlapping windows of 64 characters,
 each predicted from those before it in its window and the one before that.
 
-nanoGPT:   the recipe that its README gives for a CPU: GPT-2 blocks (below), 4
-           layers, 4 heads, width 128, context 64, batch 12, 2000 steps, AdamW.
-attention: mattn's Decoder for all of nanoGPT's CPU time, with Muon and without
-           tables of n-grams; tables: the same with them.
-1/7 …:     runs for a seventh of that time, each with one part changed.
+reference: nanoGPT's recipe for a CPU, from its README (github.com/karpathy/nanoGPT),
+           not tuned here. GPT-2 blocks (below), 4 layers, 4 heads, width 128,
+           context 64, batch 12, 2000 steps, AdamW, cosine.
+ours:      mattn's Decoder with embeddings of n-grams, trained with Muon, a run
+           of its own for each share of the reference's CPU time.
 
 All runs of a seed go on by turns in one process with one thread: each trains
 for a moment, then waits for the others, so that whatever else the machine does
 slows them all. What is counted is CPU time (user and system, children
 included) from the first batch to the last step. The clock stands while a model
-is validated. How many steps fit into a run's share is found first, by timing a
-few steps of each by turns.
+is validated. What was chosen for ours was chosen on the first ninth of the
+training text, while the rest was trained on; here all of it is.
 
     python benchmarks/training.py --seeds 0 1 2
-    python benchmarks/training.py --choose 20      what the choice rests on
+    python benchmarks/training.py --choose 0.5     what the choice rests on
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import statistics
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 
 import measure
 import torch
@@ -39,94 +40,21 @@ from torch import Tensor, nn
 from mattn import Config, Decoder
 from mattn.data import Characters, random_windows, tiny_shakespeare, windows
 from mattn.losses import evaluate
-from mattn.metrics import NGram
 from mattn.repro import start
 from mattn.training import Recipe, fit
 
-N_TURNS, N_LOOKS = 50, 10
-MARGIN = 0.95  # of a run's share, so that it does not take more
-REFERENCE_STEPS = 2000
-TUNING = {
-    "nanoGPT": "none by us: the recipe as its README gives it",
-    "ours": "sizes, windows and rates in 9 runs of 15 to 25 CPU seconds on eight "
-    "ninths of the training text, compared on the rest of it, one seed; before that, "
-    "depth and width in longer runs of one seed compared on the validation text. "
-    "The tables and each changed part have the rates that were found without them, "
-    "but for AdamW's, the better of two",
-}
-SOURCE = "https://github.com/karpathy/nanoGPT, README, recipe for a CPU"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One run: what is trained, on what, how, and for which share of the time."""
-
-    share: float
-    model: dict = field(default_factory=dict)
-    recipe: Recipe = field(default_factory=Recipe)
-    lr: float = 1e-2
-    n_rows: int = 16
-    length: int = 65  # with the target of the last character
-
-    def changed(self, share: float | None = None, lr: float | None = None, **parts):
-        """The same but for this share, rate, and parts of model or recipe."""
-        of_recipe = {k: v for k, v in parts.items() if hasattr(self.recipe, k)}
-        of_model = {k: v for k, v in parts.items() if k not in of_recipe}
-        return replace(
-            self,
-            share=share or self.share,
-            lr=lr or self.lr,
-            model=self.model | of_model,
-            recipe=replace(self.recipe, **of_recipe),
-        )
-
-
-REFERENCE = Plan(
-    share=1.0,
-    recipe=Recipe(
-        betas=(0.9, 0.99), weight_decay=0.1, decay="cosine", final=0.1, warm_up=0.05
-    ),
-    lr=1e-3,
-    n_rows=12,
+N_TURNS = 50
+REFERENCE_STEPS, REFERENCE_LR = 2000, 1e-3
+REFERENCE_BATCH = {"n_rows": 12, "length": 65}
+REFERENCE_RECIPE = Recipe(
+    betas=(0.9, 0.99), weight_decay=0.1, decay="cosine", final=0.1, warm_up=0.05
 )
-OURS = Plan(
-    share=1.0,
-    model={
-        "d_model": 64,
-        "n_layers": 4,
-        "n_heads": 2,
-        "activation": "squared_relu",
-        "qk_norm": True,
-        "zero_head": True,
-    },
-    recipe=Recipe(muon_lr=0.04, head_lr=0.006, weight_decay=0.1),
-)
-SHORT = OURS.changed(share=1 / 7, n_layers=2)
-PLANS = {
-    "nanoGPT": REFERENCE,
-    "attention": OURS,
-    "tables": OURS.changed(n_grams=4),
-    "1/7": SHORT,
-    "1/7, tables": SHORT.changed(n_grams=4),
-    "1/7, AdamW": SHORT.changed(muon_lr=None, head_lr=None, lr=8e-3),
-    "1/7, no QK-norm": SHORT.changed(qk_norm=False),
-    "1/7, random head": SHORT.changed(zero_head=False),
-    "1/7, width 96": SHORT.changed(d_model=96),
-}
-FULL = [name for name, plan in PLANS.items() if plan.share == 1]
-# What the choice of ours rests on: each for the same time, on a part of the
-# training text.
-CHOICES = {
-    "2 layers": SHORT,
-    "3 layers": SHORT.changed(n_layers=3),
-    "4 layers": SHORT.changed(n_layers=4),
-    "3 layers, 8 windows of 128": replace(
-        SHORT.changed(n_layers=3), n_rows=8, length=129
-    ),
-    "higher rates": SHORT.changed(muon_lr=0.06, head_lr=0.009, lr=0.015),
-    "AdamW 0.004": SHORT.changed(muon_lr=None, head_lr=None, lr=4e-3),
-    "AdamW 0.008": SHORT.changed(muon_lr=None, head_lr=None, lr=8e-3),
-}
+# Share of the reference's time → steps that fit into it, on the machine of the record.
+OURS = {"1/8": 540, "1/4": 1080, "1": 4300}
+OURS_CONFIG = {"n_grams": 4, "dropout": 0.0}
+OURS_BATCH = {"n_rows": 16, "length": 64}
+OURS_LR = 0.01
+OURS_RECIPE = Recipe(muon_lr=0.04, head_lr=0.006, weight_decay=0.1)
 
 
 class GPT2Block(nn.Module):
@@ -154,7 +82,7 @@ class GPT2Block(nn.Module):
 
 
 class Reference(nn.Module):
-    """nanoGPT's model in that recipe: learned positions, tied head, 0.80 M numbers."""
+    """The reference's model: learned positions, tied head, 0.80 M parameters."""
 
     def __init__(self, n_symbols: int):
         super().__init__()
@@ -178,63 +106,56 @@ class Reference(nn.Module):
         return F.pad(logits, (0, 0, 0, 1))
 
 
-def made(plan: Plan, n_symbols: int) -> nn.Module:
-    if plan is REFERENCE:
-        return Reference(n_symbols)
-    return Decoder(Config(n_symbols=n_symbols, **plan.model))
+CHOICES = {"dropout": (0.0, 0.1), "n_grams": (4, 5)}
+
+
+def ours(n_symbols: int, **options) -> Decoder:
+    config = Config(
+        n_symbols=n_symbols,
+        d_model=64,
+        n_layers=2,
+        n_heads=2,
+        activation="squared_relu",
+        qk_norm=True,
+        zero_head=True,
+        **OURS_CONFIG | options,
+    )
+    return Decoder(config)
 
 
 class Run:
     """A training run that waits for its turn: its model, its clock, its curve."""
 
-    def __init__(self, plan: Plan, n_symbols: int, text: Tensor, seed: int):
-        torch.manual_seed(seed)
-        self.plan, self.model = plan, made(plan, n_symbols)
-        draws = torch.Generator().manual_seed(seed)
-        shape = {"n_rows": plan.n_rows, "length": plan.length}
-        self.batches = random_windows(text, **shape, generator=draws)
-        self.seconds, self.done, self.n_turns = 0.0, False, 0
-        self.curve: list[tuple[float, float]] = []  # CPU seconds, validation loss
+    def __init__(self, model: nn.Module, batches: Iterator[Tensor], n_steps: int):
+        self.model, self.n_steps = model, n_steps
+        self.batches = batches
+        self.seconds, self.done = 0.0, False
+        self.clock: list[float] = []  # CPU seconds at the end of each turn
         self.error: BaseException | None = None
         self._mine, self._yours = threading.Semaphore(0), threading.Semaphore(0)
 
-    def train(self, batches: Iterator[Tensor], n_steps: int) -> None:
-        fit(
-            self.model,
-            batches,
-            n_steps=n_steps,
-            lr=self.plan.lr,
-            recipe=self.plan.recipe,
-        )
-
-    def begin(self, n_steps: int) -> None:
-        self.n_steps = n_steps
-
-        def all_of_it() -> None:
+    def begin(self, **options) -> None:
+        def train() -> None:
             self._mine.acquire()
             try:
-                self.train(self._paced(), n_steps)
+                self.history = fit(
+                    self.model, self._paced(), n_steps=self.n_steps, **options
+                )
             except BaseException as error:
                 self.error = error
             self.done = True
             self._yours.release()
 
-        threading.Thread(target=all_of_it, daemon=True).start()
+        threading.Thread(target=train, daemon=True).start()
 
     def turn(self) -> None:
         before = measure.cpu_seconds(children=True)
         self._mine.release()
         self._yours.acquire()
         self.seconds += measure.cpu_seconds(children=True) - before
-        self.n_turns += 1
+        self.clock.append(self.seconds)
         if self.error is not None:
             raise self.error
-
-    def look(self, some: Tensor) -> None:
-        """One more point of the curve."""
-        point = round(self.seconds, 1), round(evaluate(self.model, some), 3)
-        self.curve.append(point)
-        self.model.train()
 
     def row(self, reference: float, held_out: Tensor) -> dict:
         """What the record keeps, beside the reference's seconds."""
@@ -244,6 +165,13 @@ class Run:
             "share": round(self.seconds / reference, 4),
             "loss": round(evaluate(self.model, held_out), 4),
         }
+
+    def curve(self) -> list[tuple[float, float]]:
+        """CPU seconds at the end of each turn, mean training loss in it."""
+        every = max(1, self.n_steps // N_TURNS)
+        parts = torch.tensor(self.history.losses).split(every)
+        points = zip(self.clock, parts, strict=True)
+        return [(round(s, 1), round(float(part.mean()), 3)) for s, part in points]
 
     def _paced(self) -> Iterator[Tensor]:
         every = max(1, self.n_steps // N_TURNS)
@@ -263,109 +191,70 @@ def corpus() -> tuple[int, Tensor, Tensor]:
     return len(characters), tokens[:cut], tokens[cut:]
 
 
-def in_windows(text: Tensor) -> Tensor:
-    return windows(text, length=65, overlap=1)
+def one_seed(seed: int, scale: float) -> dict:
+    n_symbols, train, validation = corpus()
+    held_out = windows(validation, length=65, overlap=1)
 
+    def batches(n_rows: int, length: int) -> Iterator[Tensor]:
+        draws = torch.Generator().manual_seed(seed)
+        return random_windows(train, n_rows=n_rows, length=length, generator=draws)
 
-def paced(plans: dict[str, Plan], scale: float) -> dict[str, float]:
-    """CPU seconds of a step, over the first run's, from turns of a few steps."""
-    n_symbols, text, _ = corpus()
-    runs = {name: Run(plan, n_symbols, text, 0) for name, plan in plans.items()}
-    for run in runs.values():
-        run.train(run.batches, 2)
-    n_steps, ratios = max(1, int(6 * scale)), {name: [] for name in runs}
-    for _ in range(5):
-        seconds = {
-            name: measure.timed(lambda run=run: run.train(run.batches, n_steps))[0]
-            for name, run in runs.items()
-        }
-        for name in runs:
-            ratios[name].append(seconds[name] / seconds[next(iter(runs))])
-    return {name: statistics.median(each) for name, each in ratios.items()}
+    def run(model: type, shape: dict, n_steps: int, **options) -> Run:
+        torch.manual_seed(seed)
+        made = Run(model(n_symbols), batches(**shape), int(n_steps * scale))
+        made.begin(**options)
+        return made
 
-
-def steps_that_fit(scale: float) -> dict[str, int]:
-    """For each run, the steps that its share of the reference's time has room for."""
-    n_steps = {}
-    for name, ratio in paced(PLANS, scale).items():
-        fits = REFERENCE_STEPS
-        if name != "nanoGPT":
-            fits = int(MARGIN * PLANS[name].share * REFERENCE_STEPS / ratio)
-        n_steps[name] = max(1, int(fits * scale))
-    return n_steps
-
-
-def one_seed(seed: int, n_steps: dict[str, int]) -> dict:
-    n_symbols, text, validation = corpus()
-    held_out = in_windows(validation)
-    load = [os.getloadavg()[0]]
-    runs = {name: Run(plan, n_symbols, text, seed) for name, plan in PLANS.items()}
-    for name, run in runs.items():
-        run.begin(n_steps[name])
-    while waiting := [name for name, run in runs.items() if not run.done]:
-        for name in waiting:
-            runs[name].turn()
-            if name in FULL and runs[name].n_turns % (N_TURNS // N_LOOKS) == 0:
-                runs[name].look(held_out[::8])
-        load.append(os.getloadavg()[0])
+    runs = {
+        "reference": run(
+            Reference,
+            REFERENCE_BATCH,
+            REFERENCE_STEPS,
+            lr=REFERENCE_LR,
+            recipe=REFERENCE_RECIPE,
+        )
+    }
+    for share, n_steps in OURS.items():
+        runs[share] = run(ours, OURS_BATCH, n_steps, lr=OURS_LR, recipe=OURS_RECIPE)
+    while waiting := [each for each in runs.values() if not each.done]:
+        for each in waiting:
+            each.turn()
     found = {}
-    for name, run in runs.items():
-        found[name] = run.row(runs["nanoGPT"].seconds, held_out)
+    for name, each in runs.items():
+        found[name] = each.row(runs["reference"].seconds, held_out)
         print(f"seed {seed}, {name}: {found[name]}", flush=True)
-        if name in FULL:
-            found[name]["curve"] = run.curve
-    return {"runs": found, "load": [round(f(load), 1) for f in (min, max)]}
-
-
-def choose(seconds: float) -> None:
-    """Train on eight ninths of the training text, compare on the first ninth."""
-    n_symbols, text, _ = corpus()
-    n_chosen_on = len(text) // 9
-    held_out = in_windows(text[:n_chosen_on])
-    for name, plan in CHOICES.items():
-        run = Run(plan, n_symbols, text[n_chosen_on:], 0)
-        one = measure.timed(lambda run=run: run.train(run.batches, 10))[0] / 10
-        run = Run(plan, n_symbols, text[n_chosen_on:], 0)
-        n_steps = int(seconds / one)
-        used, _ = measure.timed(lambda run=run, n=n_steps: run.train(run.batches, n))
-        loss = evaluate(run.model, held_out)
-        print(f"{name}: {n_steps} steps, {used:.1f} s, {loss:.4f}", flush=True)
-
-
-def baselines() -> dict[str, float]:
-    """Nats per character without any training, on the same windows."""
-    n_symbols, text, validation = corpus()
-    rows, losses = in_windows(validation).tolist(), {"uniform": math.log(n_symbols)}
-    for n, name in {1: "unigram", 3: "trigram", 5: "5-gram"}.items():
-        model = NGram([text.tolist()], n, n_symbols)
-        losses[name] = round(model.mean_loss(rows, skip=1).mean, 4)
-    return losses
-
-
-def summary(seeds: dict[str, dict]) -> dict:
-    """Median over the seeds for each run, and its least and largest loss."""
-    found = {}
-    for name in PLANS:
-        rows = [seed["runs"][name] for seed in seeds.values()]
-        losses = [row["loss"] for row in rows]
-        found[name] = {
-            kind: round(statistics.median(row[kind] for row in rows), 4)
-            for kind in ("cpu_seconds", "share", "loss")
-        } | {"least": min(losses), "largest": max(losses)}
+        found[name]["curve"] = each.curve()
     return found
 
 
-def described(name: str, plan: Plan, n_steps: int) -> dict:
-    model = made(plan, corpus()[0])
-    config = asdict(model.config) if isinstance(model, Decoder) else {"source": SOURCE}
+def choose(scale: float) -> None:
+    """Train on eight ninths of the training text, compare on the first ninth."""
+    n_symbols, train, _ = corpus()
+    n_chosen_on = len(train) // 9
+    held_out = windows(train[:n_chosen_on], length=65, overlap=1)
+    for options in itertools.product(*CHOICES.values()):
+        chosen = dict(zip(CHOICES, options, strict=True))
+        start(0)
+        model = ours(n_symbols, **chosen)
+        draws = torch.Generator().manual_seed(0)
+        rest = train[n_chosen_on:]
+        batches = random_windows(rest, **OURS_BATCH, generator=draws)
+        n_steps, began = int(OURS["1"] * scale), measure.cpu_seconds(children=True)
+        fit(model, batches, n_steps=n_steps, lr=OURS_LR, recipe=OURS_RECIPE)
+        seconds = measure.cpu_seconds(children=True) - began
+        loss = evaluate(model, held_out)
+        print(f"{chosen}: {n_steps} steps, {seconds:.0f} s, {loss:.4f}", flush=True)
+
+
+def summary(seeds: dict[str, dict]) -> dict:
+    """Medians over the seeds, for each run."""
+    names = next(iter(seeds.values()))
     return {
-        "share_at_most": plan.share,
-        "steps": n_steps,
-        "parameters": measure.n_parameters(model),
-        "lr": plan.lr,
-        "batch": [plan.n_rows, plan.length - 1],
-        "recipe": asdict(plan.recipe),
-        "model": config,
+        name: {
+            kind: round(statistics.median(s[name][kind] for s in seeds.values()), 4)
+            for kind in ("cpu_seconds", "share", "loss")
+        }
+        for name in names
     }
 
 
@@ -376,7 +265,7 @@ def main() -> None:
     parser.add_argument(
         "--join", action="store_true", help="keep the seeds that the record has"
     )
-    parser.add_argument("--choose", type=float, metavar="SECONDS")
+    parser.add_argument("--choose", type=float, metavar="SHARE")
     options = parser.parse_args()
     os.environ["MATTN_PROGRESS"] = "0"
     measure.one_thread()
@@ -384,24 +273,30 @@ def main() -> None:
         choose(options.choose)
         return
     start(0)
-    record = measure.header(note=options.note)
-    if options.join:
+    header, seeds = measure.header(note=options.note), {}
+    if options.join and options.to.is_file():
         before = json.loads(options.to.read_text())
-        record["command"] = f"{before['command']} && {record['command']}"
-        seeds, n_steps = before["seeds"], before["steps"]
-    else:
-        seeds, n_steps = {}, steps_that_fit(options.scale)
-    record |= {
-        "what": "validation loss, nats per character, against CPU time",
-        "tuning": TUNING,
-        "runs": {name: described(name, PLANS[name], n_steps[name]) for name in PLANS},
-        "steps": n_steps,
-        "baselines": baselines(),
-    }
+        seeds = before["seeds"]
+        header["command"] = f"{before['command']} && {header['command']}"
     for seed in options.seeds:
-        seeds[str(seed)] = one_seed(seed, n_steps)
-        record |= {"seeds": seeds, "summary": summary(seeds)}
-        measure.write(record, options.to)
+        seeds[str(seed)] = one_seed(seed, options.scale)
+        model, theirs = ours(65), Reference(65)
+        measure.write(
+            {
+                **header,
+                "what": "validation loss, nats per character, against CPU time",
+                "reference": REFERENCE_BATCH
+                | {"lr": REFERENCE_LR, "parameters": measure.n_parameters(theirs)},
+                "reference_recipe": asdict(REFERENCE_RECIPE),
+                "ours": asdict(model.config)
+                | OURS_BATCH
+                | {"lr": OURS_LR, "parameters": model.config.n_parameters},
+                "ours_recipe": asdict(OURS_RECIPE),
+                "seeds": seeds,
+                "median": summary(seeds),
+            },
+            options.to,
+        )
     print(json.dumps(summary(seeds), indent=1))
 
 
