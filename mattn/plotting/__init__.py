@@ -25,6 +25,7 @@ from mattn.plotting.matrices import (
     show_weights,
 )
 from mattn.plotting.plane import show_plane
+from mattn.plotting.ruler import show_ruler
 from mattn.plotting.sentence import show_sentence
 from mattn.plotting.shadow import show_shadow
 from mattn.plotting.shares import show_shares
@@ -57,6 +58,7 @@ __all__ = [
     "show_probes",
     "show_reach",
     "show_roofline",
+    "show_ruler",
     "show_running",
     "show_scaling",
     "show_scores",

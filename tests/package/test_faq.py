@@ -11,6 +11,8 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.attention.flex_attention import create_mask
 
 from mattn import (
+    Config,
+    Decoder,
     KVCache,
     MultiHeadAttention,
     attention,
@@ -219,6 +221,21 @@ def reaches(function, x, *, at=0):
     changed = x.clone()
     changed[:, -1] += 1.0
     return not torch.equal(function(x)[:, at], function(changed)[:, at])
+
+
+def test_a_batch_goes_on_from_its_last_slot_so_padding_is_on_the_left():
+    torch.manual_seed(0)
+    config = Config(n_symbols=7, d_model=8, n_layers=2, n_heads=2)
+    model, prompt = Decoder(config).double().eval(), torch.tensor([[3, 1, 4]])
+    alone = model(prompt)[:, -1]
+    pad = torch.zeros(1, 2, dtype=torch.long)
+    on_the_right = model(torch.cat([prompt, pad], dim=1))[:, -1]
+    assert (on_the_right - alone).abs().max() > 0.1
+    rows, hidden = torch.cat([pad, prompt], dim=1), torch.arange(-2, 3)
+    on_the_left = model(rows, slots=hidden)[:, -1]
+    torch.testing.assert_close(on_the_left, alone)
+    seen = model(rows)[:, -1]  # neither hidden nor counted from the first real token
+    assert (seen - alone).abs().max() > 0.01
 
 
 def test_true_means_may_attend_in_sdpa_and_flex_attention(x):

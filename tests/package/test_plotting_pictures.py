@@ -16,6 +16,7 @@ from mattn.plotting import (
     show_bars,
     show_clocks,
     show_plane,
+    show_ruler,
     show_sentence,
 )
 from mattn.toy import TOKENS, W_k, W_q, W_v, embed
@@ -205,3 +206,29 @@ def test_a_hand_turns_with_its_speed_and_its_position():
 def test_clocks_need_words_and_speeds(tokens, speeds, message):
     with pytest.raises(ValueError, match=message):
         show_clocks(tokens, speeds)
+
+
+def test_a_ruler_has_a_flag_for_each_mark_and_shows_what_is_below_the_floor():
+    marks = {"5-gram": 0.6, "no mask": -0.01, "uniform": 3.9}
+    axes = show_ruler(marks, floor=0.492, floor_label="entropy").axes[0]
+    assert [t.get_text() for t in axes.texts] == [
+        "uniform 3.90",
+        "5-gram 0.60",
+        "no mask −0.01",
+    ]
+    poles = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
+    poles = [
+        line for line in poles if list(line.get_ydata()) != [0, 1]
+    ]  # not the floor
+    at = {float(line.get_xdata()[0]): colour(line.get_color()) for line in poles}
+    assert at == {3.9: ALLOWED, 0.6: ALLOWED, -0.01: LEAK}
+    tops = [max(p.get_ydata()) for p in poles if len(p.get_xdata()) == 2]
+    assert tops == sorted(tops)  # the leftmost flag flies highest
+    assert axes.get_title() == "entropy 0.49"
+
+
+def test_a_ruler_refuses_what_has_no_place_on_it():
+    with pytest.raises(ValueError, match="at least one mark"):
+        show_ruler({})
+    with pytest.raises(ValueError, match="finite numbers"):
+        show_ruler({"a": float("nan")})
