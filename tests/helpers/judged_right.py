@@ -130,7 +130,7 @@ def tokens_before_heads(q, k, v):
 
 @right()
 def four_axes_and_no_less(q, k, v):
-    B, H, T, D = q.shape
+    _, _, T, D = q.shape
     s = torch.einsum("bhqd,bhkd->bhqk", q, k) / D**0.5
     s = s.masked_fill(later(T)[None, None], -math.inf)
     return torch.einsum("bhqk,bhkd->bhqd", s.softmax(-1), v)

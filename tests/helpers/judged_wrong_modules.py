@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from judged_wrong import later, wrong
 from torch import nn
 
