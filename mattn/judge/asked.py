@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mattn.judge.formulas import Case, combined
 from mattn.judge.judging import (
@@ -19,10 +19,14 @@ from mattn.judge.judging import (
     Answer,
     Trial,
     explanations,
+    handed,
+    rounded,
     suggested,
     tried,
 )
+from mattn.judge.manners import manners
 from mattn.judge.measured import limits, measure
+from mattn.judge.modules import of_x
 from mattn.judge.probes import Probe, agrees, allowed_for
 from mattn.judge.subject import FORMS, CouldNotRun, Subject
 from mattn.judge.verdict import Kind, Verdict
@@ -72,6 +76,10 @@ for d = 16
             f"{type(function).__name__}."
         )
     name = getattr(function, "__name__", type(function).__name__)
+    if isinstance(function, nn.Module):
+        subject = Subject(function, layout="BHTD", seconds=seconds)
+        if subject.of_x:
+            return of_x(name, subject, mask)
     trials = []
     for how in [layout] if layout else ["BHTD", "BTHD"]:
         for form in FORMS:
@@ -101,27 +109,15 @@ def _could_not(name: str, trial: Trial) -> Verdict:
 
 def _loosen(trial: Trial) -> None:
     """Single precision inside shows in outputs that a tiny change does not move."""
-    if trial.tolerance < SINGLE and _rounded(trial):
+    if trial.tolerance < SINGLE and rounded(trial):
         trial.tolerance = SINGLE
-
-
-def _rounded(trial: Trial) -> bool:
-    answer = trial.all[0]
-    q, k, v, allowed = answer.case.q, answer.case.k, answer.case.v, answer.case.allowed
-    handed = allowed[:, :1] if allowed.ndim == 4 else allowed
-    with contextlib.suppress(CouldNotRun):
-        moved = trial.subject(q * (1 + 1e-10), k, v, mask=handed)[0]
-        same = moved == answer.outs[0]
-        return bool(same[..., 1:, :].double().mean() > 0.5)
-    return False
 
 
 def _of_right(name: str, trial: Trial, mask: Mask | None) -> Verdict:
     """Right where it was asked; does it stay so?"""
-    subject, rank = trial.subject, trial.right
-    found = trial.answers[rank]
+    rank = trial.right
     notes = _conventions(trial, mask)
-    slip = _manners(trial) or _shared(found, trial.tolerance)
+    slip = manners(trial) or _shared(trial.answers, trial.tolerance)
     if slip:
         return Verdict(name, "named", (slip,), notes=tuple(notes))
     broken = limits(_caller(trial, mask), rank, mask)
@@ -129,9 +125,9 @@ def _of_right(name: str, trial: Trial, mask: Mask | None) -> Verdict:
     return Verdict(name, kind, notes=(*broken, *notes))
 
 
-def _shared(found: dict[str, Answer], tolerance: float) -> str | None:
+def _shared(answers: dict[int, dict[str, Answer]], tolerance: float) -> str | None:
     """What it does where queries have more heads than keys."""
-    answer = found.get("fewer heads of keys")
+    answer = answers.get(4, {}).get("fewer heads of keys")
     if answer is None or answer.agrees((), tolerance):
         return None
     said = explanations([answer], tolerance, {}, most=1)
@@ -160,10 +156,7 @@ def _conventions(trial: Trial, mask: Mask | None) -> list[str]:
     cache = trial.answers[rank].get("cache")
     if cache and mask is not None:
         bottom, top = (
-            any(
-                agrees(o, combined(case)[0], trial.tolerance, combined(case)[1])
-                for o in cache.outs
-            )
+            any(agrees(o, *combined(case), trial.tolerance) for o in cache.outs)
             for case in cache.cases
         )
         if top and not bottom:
@@ -178,74 +171,12 @@ def _conventions(trial: Trial, mask: Mask | None) -> list[str]:
     return notes
 
 
-def _manners(trial: Trial) -> str | None:
-    """Slips that no single output shows: dropout, memory, what it writes into."""
-    subject = trial.subject
-    if subject.changed:
-        return "changes its input"
-    answer = next(iter(trial.answers[trial.right or min(trial.answers)].values()))
-    again = _again(trial, answer)
-    if again is not None and not _equal(again, answer.outs):
-        return "dropout acts" if _drops(trial, answer) else "random numbers act"
-    return _remembers(trial)
-
-
-def _again(trial: Trial, answer: Answer) -> list[Tensor] | None:
-    case = answer.case
-    handed = case.allowed[:, :1] if case.allowed.ndim == 4 else case.allowed
-    with contextlib.suppress(CouldNotRun):
-        return trial.subject(case.q, case.k, case.v, mask=handed)
-    return None
-
-
-def _equal(a: list[Tensor], b: list[Tensor]) -> bool:
-    return len(a) == len(b) and all(
-        torch.equal(s.nan_to_num(nan=0.5), t.nan_to_num(nan=0.5))
-        for s, t in zip(a, b, strict=True)
-    )
-
-
-def _drops(trial: Trial, answer: Answer) -> bool:
-    """Whether each weight is 0 or larger by one factor, as dropout leaves it.
-
-    The values are rows of an identity, so the outputs are the weights.
-    """
-    case = answer.case
-    n = min(case.v.shape[-2:])
-    eye = torch.eye(*case.v.shape[-2:]).expand_as(case.v).double()
-    one = Answer(answer.probe, Case(case.q, case.k, eye, case.allowed), answer.outs)
-    got = _again(trial, one)
-    right = combined(one.case)
-    if got is None or right is None or got[0].shape != right[0].shape:
-        return False
-    w, exact = got[0][..., :n], right[0][..., :n]
-    ratios = (w / exact)[exact > 1e-12]
-    kept = ratios[ratios != 0]
-    return len(kept) > 0 and bool((kept - kept[0]).abs().max() < 1e-4)
-
-
-def _remembers(trial: Trial) -> str | None:
-    """Whether a call of another length before changes the answer."""
-    found = trial.answers[trial.right or min(trial.answers)]
-    if not trial.subject.is_module or not {"plain", "long"} <= set(found):
-        return None
-    for names in (("plain", "long"), ("long", "plain")):
-        first, second = (found[name] for name in names)
-        with trial.subject.remembering():
-            _again(trial, first)
-            outs = _again(trial, second)
-        if outs is None or not _equal(outs, second.outs):
-            return "mask kept from the first call"
-    return None
-
-
 def _caller(trial: Trial, mask: Mask | None) -> Callable[..., Tensor]:
     """The function of (q, k, v) alone: its output, with the mask handed over."""
 
     def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         allowed = allowed_for(mask, q, k)
-        handed = allowed[:, :1] if allowed.ndim == 4 else allowed
-        outs = trial.subject(q, k, v, mask=handed)
+        outs = trial.subject(q, k, v, mask=handed(allowed))
         shape = (*q.shape[:-1], v.shape[-1])
         fitting = [t for t in outs if t.shape == shape]
         if not fitting and q.ndim == 4:  # heads that came back side by side
@@ -267,7 +198,7 @@ def _caller(trial: Trial, mask: Mask | None) -> Callable[..., Tensor]:
 def _of_wrong(name: str, trial: Trial, mask: Mask | None) -> Verdict:
     subject, rank = trial.subject, min(trial.answers, key=lambda r: abs(r - 3.1))
     call = _caller(trial, mask)
-    slip = _manners(trial)
+    slip = manners(trial)
     if slip and slip != "mask kept from the first call":
         return Verdict(name, "named", (slip,), notes=tuple(_form_notes(trial)))
     plain: Probe = trial.all[0].probe
@@ -303,7 +234,7 @@ def _right_in_train(trial: Trial, mask: Mask | None) -> bool:
 def _is_half(trial: Trial) -> bool:
     """Near the right answer, and moved in steps alone."""
     near = all(answer.agrees((), 3e-3) for answer in trial.all)
-    return near and _rounded(trial)
+    return near and rounded(trial)
 
 
 def smallest_case(call: Callable[..., Tensor], rank: int, mask: Mask | None) -> str:
@@ -337,7 +268,7 @@ def smallest_case(call: Callable[..., Tensor], rank: int, mask: Mask | None) -> 
         with contextlib.suppress(CouldNotRun, RuntimeError, IndexError):
             out = call(q, k, v)
             got, exact = out[..., 0], right[0][..., 0]
-            if not agrees(got, exact, 1e-6, right[1][..., 0]):
+            if not agrees(got, exact, right[1][..., 0], 1e-6):
                 row = _first_row(got, exact)
                 return f"for {words}: it gives {row[0]}; right is {row[1]}"
     return ""

@@ -5,6 +5,7 @@ A room of the judge, which exercises of chapters 3 and 4 put to work.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -25,9 +26,10 @@ from mattn.judge.probes import Probe, agrees, allowed_for, probes
 from mattn.judge.subject import CouldNotRun, Subject
 from mattn.masks import Mask
 
-__all__ = ["Answer", "Trial", "explanations", "suggested", "tried"]
+__all__ = ["Answer", "Trial", "explanations", "handed", "rounded", "suggested", "tried"]
 
 EXACT, SINGLE = 1e-11, 2e-5
+FINITE = Option("", filled(-1e9))
 BASE = ("plain", "long", "scores of exactly 0")
 
 
@@ -37,15 +39,22 @@ class Answer(NamedTuple):
     probe: Probe
     case: Case
     outs: list[Tensor]
+    inputs: tuple[Tensor, ...]
+    handed: Tensor
+    """The mask as it was handed over, to who takes one."""
 
     def agrees(self, which: Slips, tolerance: float) -> bool:
         """Whether these slips, and nothing else, give what came back."""
+        axes = {axis for axis, _ in which}
+        variants = [which]
+        if "softmax" in axes and "hidden" not in axes:
+            # Over another axis a column may be all hidden: a finite fill shows there.
+            variants.append((*which, ("hidden", FINITE)))
         for case in self.cases:
-            found = combined(case, which)
-            if found and any(
-                agrees(o, found[0], tolerance, found[1]) for o in self.outs
-            ):
-                return True
+            for variant in variants:
+                found = combined(case, variant)
+                if found and any(agrees(o, *found, tolerance) for o in self.outs):
+                    return True
         return False
 
     @property
@@ -96,13 +105,14 @@ def tried(subject: Subject, mask: Mask | None) -> Trial:
         for probe in probes(rank, mask):
             allowed = allowed_for(mask, probe.q, probe.k)
             try:
-                outs = subject(probe.q, probe.k, probe.v, mask=_handed(allowed))
+                inputs, mask_given = (probe.q, probe.k, probe.v), handed(allowed)
+                outs = subject(*inputs, mask=mask_given)
             except CouldNotRun as error:
                 trial.failed.append((probe, str(error)))
                 continue
             merged = rank == 4 and all(t.ndim == 3 for t in outs[:1])
             case = Case(probe.q, probe.k, probe.v, allowed, merged=merged)
-            found[probe.name] = Answer(probe, case, outs)
+            found[probe.name] = Answer(probe, case, outs, inputs, mask_given)
         if any(name in found for name in BASE):
             trial.answers[rank] = found
     if subject.dtype != torch.float64:
@@ -110,7 +120,7 @@ def tried(subject: Subject, mask: Mask | None) -> Trial:
     return trial
 
 
-def _handed(allowed: Tensor) -> Tensor:
+def handed(allowed: Tensor) -> Tensor:
     """A mask as it is handed over: one for all heads, (B, 1, Tq, Tk)."""
     return allowed[:, :1].contiguous() if allowed.ndim == 4 else allowed
 
@@ -165,3 +175,14 @@ def explanations(
         if names:
             return list(dict.fromkeys(names))
     return []
+
+
+def rounded(trial: Trial) -> bool:
+    """Whether a change far below single precision moves next to nothing."""
+    answer = trial.all[0]
+    first, *others = answer.inputs
+    with contextlib.suppress(CouldNotRun):
+        moved = trial.subject(first * (1 + 1e-10), *others, mask=answer.handed)[0]
+        same = moved == answer.outs[0]
+        return bool(same[..., 1:, :].double().mean() > 0.5)
+    return False

@@ -153,6 +153,13 @@ def who_sees_whom(call: Call, mask: Mask | None, plain: Probe) -> Iterator[str]:
 
     x = torch.cat([t.reshape(-1, T, d)[0] for t in (plain.k, plain.v)], dim=-1)
     allowed = allowed_for(mask, plain.q, plain.k).reshape(-1, T, T)[0]
+    yield from influenced(alone, x, allowed, mask)
+
+
+def influenced(
+    alone: Callable[[Tensor], Tensor], x: Tensor, allowed: Tensor, mask: Mask | None
+) -> Iterator[str]:
+    """The first pair that is seen and is not to be, and the first that is missing."""
     if mask is None or mask.batch is None:
         report = audit(
             lambda rows: torch.stack([alone(row) for row in rows]),
@@ -226,21 +233,24 @@ def limits(call: Call, rank: int, mask: Mask | None) -> list[str]:
         out = call(*two_keys((0.0, side), (side, 0.0), 4, rank)).reshape(-1, 2, 4)
         return not abs(float(out[0, 1, 0]) - 1) < 1e-3
 
-    def leaks(s: float) -> bool:
+    def low(s: float) -> tuple[float, float]:
         side = math.sqrt(s)
-        out = call(*two_keys((side, 0.0), (-side, 0.0), 4, rank)).reshape(-1, 2, 4)
-        return not abs(float(out[0, 0, 0]) - 1) < 1e-3
+        return _weights(call, rank, 0, (side, 0.0), (-side, 0.0), 4)
 
-    try:
+    with contextlib.suppress(CouldNotRun, RuntimeError, IndexError):
         if all(_sees(mask, 1)) and (at := _first(lost)):
             found.append(f"it breaks at a score of about {at / 2:.4g}: exp overflows")
-        if _sees(mask, 0) == (True, False) and (at := _first(leaks)):
-            found.append(
-                f"the mask gives way where all that a query sees scores below about "
-                f"−{at / 2:.4g}: a finite fill"
-            )
-    except (CouldNotRun, RuntimeError, IndexError):
-        return found
+        if _sees(mask, 0) == (True, False):
+            if at := _first(lambda s: low(s)[1] > 1e-3):
+                found.append(
+                    "the mask gives way where all that a query sees scores below "
+                    f"about −{at / 2:.4g}: a finite fill"
+                )
+            elif at := _first(lambda s: not abs(low(s)[0] - 1) < 1e-3):
+                found.append(
+                    f"it breaks where all scores are below about −{at / 2:.4g}: their "
+                    "exp is 0"
+                )
     return found
 
 

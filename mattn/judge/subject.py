@@ -56,6 +56,8 @@ class Subject:
         self.is_module = isinstance(function, nn.Module)
         self.names = _parameters(function)
         self.takes_mask = _takes_mask(self.names)
+        #: A module of x, with maps to q, k and v of its own.
+        self.of_x = self.is_module and _needed(self.names) == 1
         self.changed: set[str] = set()
         self.dtype, self.n_calls = torch.float64, 0
         #: None: a fresh copy for each call, so that nothing is remembered.
@@ -93,7 +95,7 @@ class Subject:
             options["is_causal"] = mask is not None
         with torch.no_grad(), random_states(), _limited(self.seconds):
             self.n_calls += 1  # who draws random numbers draws others each time
-            torch.manual_seed(self.n_calls)
+            torch.default_generator.manual_seed(self.n_calls)
             out = function(*given, **options)
         for name, was, now in zip("qkv", before, given, strict=False):
             if not torch.equal(was, _tensor(now)):
