@@ -264,7 +264,7 @@ def smallest_case(call: Callable[..., Tensor], rank: int, mask: Mask | None) -> 
         if rank > 2 and mask is not None and mask.batch is not None:
             batch = (mask.batch, *batch[1:])
         q, k, v = (t.expand(*batch, *t.shape).contiguous() for t in (q, k, v))
-        right = combined(Case(q, k, v, allowed_for(mask, q, k)))
+        right = combined(Case(q, k, v, allowed_for(mask, k, k)))
         with contextlib.suppress(CouldNotRun, RuntimeError, IndexError):
             out = call(q, k, v)
             got, exact = out[..., 0], right[0][..., 0]

@@ -37,12 +37,21 @@ class Case:
     k: Tensor
     v: Tensor
     allowed: Tensor
+    """(…, Tk, Tk): of fewer queries the last rows, or the first."""
+    top_left: bool = False
+    """Whether query i of fewer queries than keys stands in slot i."""
     heads: int | None = None
     """Heads to split (B, T, C) into; ``None``: q, k, v are what is attended with."""
     merged: bool = False
     """Whether the heads (B, H, T, D) come back side by side, (B, T, H·D)."""
     finish: Callable[[Tensor], Tensor] | None = None
     """What comes after merging the heads: a module's map out."""
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of ``allowed`` the queries have."""
+        Tq, Tk = self.q.shape[-2], self.k.shape[-2]
+        return slice(0, Tq) if self.top_left else slice(Tk - Tq, Tk)
 
 
 @dataclass(frozen=True)
@@ -178,17 +187,15 @@ def _ones(a: Tensor) -> Tensor:
 
 
 def _self(a: Tensor) -> Tensor:
-    """The query's own key: the diagonal that ends bottom right."""
-    n_queries, n_keys = a.shape[-2:]
-    slots = torch.arange(n_queries)[:, None] + n_keys - n_queries
-    return torch.arange(n_keys) == slots
+    """The query's own key."""
+    return torch.eye(a.shape[-1], dtype=torch.bool)
 
 
 def _ahead(a: Tensor, n: int) -> Tensor:
     """Each key is seen from ``n`` queries earlier, too."""
     later = a
     for _ in range(n):
-        later = later | F.pad(later[..., 1:, :], (0, 0, 0, 1), value=bool(n))
+        later = later | F.pad(later[..., 1:, :], (0, 0, 0, 1), value=True)
     return later
 
 
@@ -198,8 +205,6 @@ def _farther(a: Tensor) -> Tensor:
 
 def _rows_hidden(a: Tensor) -> Tensor:
     """Queries that nobody sees as a key are hidden, in place of the keys."""
-    if a.shape[-1] != a.shape[-2]:
-        return a
     seen = a.any(dim=-2)
     order = torch.ones_like(a).tril() if not a.triu(1).any() else _ones(a)
     return order & seen[..., :, None]
@@ -223,7 +228,7 @@ KEPT = [
     Option("hides self", lambda a: a & ~_self(a)),
     Option("inverted", lambda a: ~a),
     Option("upper triangle", lambda a: ~a | _self(a)),
-    Option("mask transposed", lambda a: a.mT if a.shape[-1] == a.shape[-2] else a),
+    Option("mask transposed", lambda a: a.mT),
     Option("sees one ahead", lambda a: _ahead(a, 1)),
     Option("sees two ahead", lambda a: _ahead(a, 2)),
     Option("one key too many", _farther),
@@ -311,8 +316,11 @@ def combined(case: Case, which: Slips = RIGHT) -> tuple[Tensor, Tensor] | None:
     try:
         before, after = choice("scale")(case, q, k)
         scores = choice("score")(q, k, v) * before
-        allowed = case.allowed.expand(*scores.shape[:-2], *case.allowed.shape[-2:])
-        kept = choice("kept")(allowed)
+        allowed = case.allowed
+        if allowed.ndim == 3 and scores.ndim == 4:  # each row of the batch its own
+            allowed = allowed[:, None]
+        allowed = allowed.expand(*scores.shape[:-2], *allowed.shape[-2:])
+        kept = choice("kept")(allowed)[..., case.rows, :]
         if kept.shape != scores.shape:
             return None
         hidden = choice("hidden")
@@ -321,9 +329,11 @@ def combined(case: Case, which: Slips = RIGHT) -> tuple[Tensor, Tensor] | None:
         out = choice("mix")(weights, q, k, v)
     except (RuntimeError, IndexError):
         return None
-    seen = kept.any(dim=-1, keepdim=True).expand_as(out)
+    seen = kept.any(dim=-1, keepdim=True)
     if case.heads or case.merged:
-        out, seen = (_merged(t, right=choice("merge")) for t in (out, seen))
+        in_place = choice("merge")
+        out = _merged(out, right=in_place)
+        seen = seen.all(dim=1) if in_place else torch.ones_like(out, dtype=torch.bool)
     return (case.finish(out) if case.finish else out), seen
 
 

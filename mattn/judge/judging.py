@@ -63,7 +63,7 @@ class Answer(NamedTuple):
         Tq, Tk = self.probe.q.shape[-2], self.probe.k.shape[-2]
         if Tq == Tk:
             return [self.case]
-        return [self.case, replace(self.case, allowed=_top_left(self.case.allowed))]
+        return [self.case, replace(self.case, top_left=True)]
 
 
 @dataclass
@@ -111,7 +111,10 @@ def tried(subject: Subject, mask: Mask | None) -> Trial:
                 trial.failed.append((probe, str(error)))
                 continue
             merged = rank == 4 and all(t.ndim == 3 for t in outs[:1])
-            case = Case(probe.q, probe.k, probe.v, allowed, merged=merged)
+            square = allowed_for(mask, probe.k, probe.k)
+            if len(square) and square.ndim == 4:
+                square = square[:, :1].expand(-1, probe.q.shape[1], -1, -1)
+            case = Case(probe.q, probe.k, probe.v, square, merged=merged)
             found[probe.name] = Answer(probe, case, outs, inputs, mask_given)
         if any(name in found for name in BASE):
             trial.answers[rank] = found
@@ -125,13 +128,6 @@ def handed(allowed: Tensor) -> Tensor:
     return allowed[:, :1].contiguous() if allowed.ndim == 4 else allowed
 
 
-def _top_left(allowed: Tensor) -> Tensor:
-    """The same rule, with query i in slot i: for causal ones alone."""
-    shift = allowed.shape[-1] - allowed.shape[-2]
-    pad = torch.zeros(*allowed.shape[:-1], shift, dtype=torch.bool)
-    return torch.cat([allowed[..., shift:], pad], dim=-1)
-
-
 def suggested(found: Measured) -> dict[str, list[Option]]:
     """Choices that the measured numbers suggest."""
     more: dict[str, list[Option]] = {}
@@ -141,10 +137,12 @@ def suggested(found: Measured) -> dict[str, list[Option]]:
         if abs(factor - 1) > 1e-6:
             scale = Option("scaled by a constant", lambda c, q, k: (factor, 1.0))
             more["scale"] = [scale]
-    for value, made in ((found.hidden, filled), (found.shift, added)):
-        if value is not None and abs(value) < 1e6:
-            name = _fill_name(value)
-            more.setdefault("hidden", []).append(Option(name, made(value)))
+    fills = []
+    if found.hidden is not None and abs(found.hidden) < 1e6:
+        fills.append(Option(_fill_name(found.hidden), filled(found.hidden)))
+    if found.shift and abs(found.shift + 1) > 1e-6 and abs(found.shift) < 1e6:
+        fills.append(Option(_fill_name(found.shift), added(found.shift)))
+    more["hidden"] = fills
     return more
 
 

@@ -47,7 +47,8 @@ class Reading(NamedTuple):
 
     def case(self, x: Tensor, mask: Mask | None) -> Case:
         q, k, v = self.parts(x)
-        return Case(q, k, v, allowed_for(mask, x, x), self.heads, finish=self.finish)
+        allowed = allowed_for(mask, x, x)
+        return Case(q, k, v, allowed, heads=self.heads, finish=self.finish)
 
 
 def of_x(name: str, subject: Subject, mask: Mask | None) -> Verdict:
