@@ -43,6 +43,7 @@ def attention(
     *,
     mask: Mask | None = causal,
     layout: Layout | None = None,
+    axes: int | None = None,
     seconds: float = 10.0,
 ) -> Verdict:
     """Judge somebody's attention, a function or module of (q, k, v), or a module
@@ -51,8 +52,10 @@ def attention(
     ``mask`` is the rule that it is to follow, ``None``: everything may be seen. A
     function with an argument for a mask is handed that rule as a matrix, in the
     form that it takes; any other is expected to build its own. ``layout`` says
-    how four axes stand; by default both ways are tried. A call that takes longer
-    than ``seconds`` counts as one that could not run.
+    how four axes stand; by default both ways are tried. ``axes`` is how many its
+    tensors have, 2, 3 or 4; by default 3 and 4 are asked, and 2 where neither
+    runs. A call that takes longer than ``seconds`` counts as one that could not
+    run.
 
     Conventions are not mistakes: they are noted. The input comes back unchanged,
     and so do modules and random states.
@@ -70,6 +73,8 @@ for d = 16
 
     Raises ``ValueError`` for what cannot be called with (q, k, v) or x.
     """
+    if axes not in (None, 2, 3, 4):
+        raise ValueError(f"expected axes 2, 3 or 4; got {axes!r}.")
     if not callable(function):
         raise ValueError(
             "expected a function or module of (q, k, v), or a module of x; got "
@@ -85,7 +90,7 @@ for d = 16
         for form in FORMS:
             subject = Subject(function, layout=how, seconds=seconds)
             subject.form = form
-            trial = tried(subject, mask)
+            trial = tried(subject, mask, axes)
             trials.append(trial)
             if trial.right or not subject.takes_mask or mask is None:
                 break

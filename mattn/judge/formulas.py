@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ from torch import Tensor
 __all__ = ["RIGHT", "Case", "Hidden", "Option", "added", "combined", "filled", "slips"]
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True)
+class Option:
     """One choice on an axis; the right one has no name."""
 
     name: str
@@ -255,6 +256,32 @@ AXES: dict[str, list[Option]] = {
     "shared": SHARED,
 }
 
+#: Of two slips at once both are among these: the search stays short.
+COMMON = {
+    "no scale",
+    "divided by d",
+    "divided by the root of the width",
+    "mask forgotten",
+    "hides self",
+    "inverted",
+    "upper triangle",
+    "sees one ahead",
+    "tiny fill",
+    "fill of 0",
+    "mask after softmax",
+    "weak fill",
+    "softmax over queries",
+    "softmax over axis 1",
+    "softmax over everything",
+    "no softmax",
+    "weights transposed",
+    "weights·k",
+    "heads split by view",
+    "merged without transpose",
+    "k·q",
+    "repeat for interleave",
+}
+
 Slips = tuple[tuple[str, Option], ...]
 """What is not right: pairs of axis and choice."""
 
@@ -281,6 +308,11 @@ def slips(n: int, case: Case, more: Mapping[str, list[Option]]) -> Iterator[Slip
         axes["merge"] = []
     if case.q.ndim != 4 or case.q.shape[1] == case.k.shape[1]:
         axes["shared"] = []
+    if n > 1:
+        axes = {
+            axis: [option for option in options if option.name in COMMON]
+            for axis, options in axes.items()
+        }
     for chosen in combinations(axes, n):
         for options in product(*(axes[axis] for axis in chosen)):
             yield tuple(zip(chosen, options, strict=True))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +32,8 @@ FINITE = Option("", filled(-1e9))
 BASE = ("plain", "long", "scores of exactly 0")
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True)
+class Answer:
     """What came back for a probe, and what the formula makes of it."""
 
     probe: Probe
@@ -95,11 +95,11 @@ class Trial:
         ]
 
 
-def tried(subject: Subject, mask: Mask | None) -> Trial:
+def tried(subject: Subject, mask: Mask | None, axes: int | None = None) -> Trial:
     """Everything asked, in three axes and four; in two where neither works."""
     trial = Trial(subject)
-    for rank in (3, 4, 2):
-        if rank == 2 and trial.answers:
+    for rank in (3, 4, 2) if axes is None else (axes,):
+        if axes is None and rank == 2 and trial.answers:
             break
         found = {}
         for probe in probes(rank, mask):

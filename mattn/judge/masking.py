@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ _SLOTS = {"q", "k", "i", "j", "q_idx", "k_idx", "kv_idx", "query", "key", "row",
 _FAR = -1000.0
 
 
-class _Form(NamedTuple):
+@dataclass(frozen=True)
+class _Form:
     """How a matrix says what is allowed."""
 
     said: str

@@ -10,8 +10,8 @@ import contextlib
 import copy
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import permutations
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ _ROLES = {
 }
 
 
-class Reading(NamedTuple):
+@dataclass(frozen=True)
+class Reading:
     """One way to read the maps of a module."""
 
     said: str

@@ -6,7 +6,7 @@ judge; the formula is chapter 1's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from mattn.masks import Mask
 __all__ = ["Probe", "agrees", "allowed_for", "probes"]
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True)
+class Probe:
     """Queries, keys and values; ``rank`` is how many axes they have."""
 
     name: str

@@ -1,8 +1,6 @@
 """The judge of attention, on a set that was written before it."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from judged_right import RIGHT
 from judged_wrong import WRONG, later, scores_of
 
 from mattn import causal, full, judge, window
+from mattn.judge.__main__ import main
 
 
 def test_the_set_is_large_enough():
@@ -59,7 +58,7 @@ def test_most_are_named_in_either_half(which):
         ("scale_comes_late", "rows of weights add up to 0.5 and 0.5, not to 1"),
         ("diagonal_is_hidden", "query position 1 does not see key position 1"),
         ("adds_the_query", "equal values do not come back unchanged"),
-        ("cosine_scores", "doubling q is not doubling k"),
+        ("keys_for_values", "doubling q is not doubling k"),
         ("columns_add_up", "it gives 0.5, 2.5; right is 1, 1.5"),
         ("zeros_become_infinite", "T = 1, q = k = 0 and v = 1: it gives nan"),
     ],
@@ -114,10 +113,7 @@ def test_another_rule_is_another_verdict():
         return scores_of(q, k).softmax(-1) @ v
 
     def two_keys(q, k, v):
-        hide = later(q.shape[-2]) | ~later(q.shape[-2]).mT.logical_or(
-            torch.ones(q.shape[-2], k.shape[-2]).tril(-2) == 0
-        )
-        hide |= torch.ones(q.shape[-2], k.shape[-2]).tril(-2) == 1
+        hide = later(q.shape[-2]) | (torch.ones(2 * q.shape[-2:-1]).tril(-2) == 1)
         return scores_of(q, k).masked_fill(hide, -math.inf).softmax(-1) @ v
 
     assert judge.attention(sees_all, mask=full).ok
@@ -129,17 +125,13 @@ def test_another_rule_is_another_verdict():
 
 
 def test_what_is_judged_comes_back_unchanged():
-    _, _, _ = torch.manual_seed(3), torch.get_rng_state(), None
-    state = torch.get_rng_state()
-    module = torch.nn.Module()
-    layer = RIGHT["NamedByLetters"][0]()
+    layer = RIGHT["NamedByLetters"][0]().train()
     before = {n: p.clone() for n, p in layer.state_dict().items()}
-    layer.train()
+    random = torch.get_rng_state()
     judge.attention(layer)
     assert layer.training
     assert all(torch.equal(p, before[n]) for n, p in layer.state_dict().items())
-    assert module is not layer
-    assert state is not None
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_a_module_whose_maps_cannot_be_read_could_not_run():
@@ -162,7 +154,7 @@ def test_a_verdict_is_no_truth_value():
         bool(found)
 
 
-def test_the_command_says_it_and_ends_with_a_code(tmp_path):
+def test_the_command_says_it_and_ends_with_a_code(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
         "import torch\n"
@@ -173,15 +165,16 @@ def test_the_command_says_it_and_ends_with_a_code(tmp_path):
         "    return torch.ones(n, n).tril(-1)\n"
     )
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "mattn.judge", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    done = run(f"{file}:right")
-    assert (done.returncode, done.stdout.split("\n")[0]) == (0, "right: right")
-    done = run(f"{file}:tril", "--mask")
-    assert done.returncode == 1
-    assert "tril: named" in done.stdout
-    assert "hides self" in done.stdout
-    assert run(f"{file}:nobody").returncode == 2
-    assert "FILE.py:NAME" in run("--help").stdout
+    assert main([f"{file}:right"]) == 0
+    assert capsys.readouterr().out.startswith("right: right")
+    assert main([f"{file}:tril", "--mask"]) == 1
+    assert "hides self" in capsys.readouterr().out
+    for arguments, said in (
+        ([f"{file}:nobody"], "expected a function or class nobody"),
+        (["nowhere.py:right"], "expected FILE.py:NAME of a file that is there"),
+        ([f"{file}:right", "--rule", "3"], "expected a rule such as"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
