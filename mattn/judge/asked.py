@@ -135,7 +135,7 @@ def _shared(answers: dict[int, dict[str, Answer]], tolerance: float) -> str | No
     answer = answers.get(4, {}).get("fewer heads of keys")
     if answer is None or answer.agrees((), tolerance):
         return None
-    said = explanations([answer], tolerance, {}, most=1)
+    said = explanations([answer], tolerance, {}, (1,))
     return "repeat for interleave" if "repeat for interleave" in said else None
 
 

@@ -282,6 +282,8 @@ COMMON = {
     "repeat for interleave",
 }
 
+_RIGHT = {axis: options[0].what for axis, options in AXES.items()}
+
 Slips = tuple[tuple[str, Option], ...]
 """What is not right: pairs of axis and choice."""
 
@@ -331,39 +333,35 @@ def combined(case: Case, which: Slips = RIGHT) -> tuple[Tensor, Tensor] | None:
 
     ``None`` where such code would not run: shapes that do not fit.
     """
-    chosen = dict(which)
-
-    def choice(axis: str) -> Any:
-        return chosen.get(axis, AXES[axis][0]).what
-
+    choice = {**_RIGHT, **{axis: option.what for axis, option in which}}
     q, k, v = case.q, case.k, case.v
     if case.heads:
-        q, k, v = (_split(t, case.heads, right=choice("split")) for t in (q, k, v))
+        q, k, v = (_split(t, case.heads, right=choice["split"]) for t in (q, k, v))
     if q.ndim == 4 and k.shape[1] != q.shape[1]:
         n = q.shape[1] // k.shape[1]
-        if choice("shared"):
+        if choice["shared"]:
             k, v = (t.repeat_interleave(n, 1) for t in (k, v))
         else:
             k, v = (t.repeat(1, n, 1, 1) for t in (k, v))
     try:
-        before, after = choice("scale")(case, q, k)
-        scores = choice("score")(q, k, v) * before
+        before, after = choice["scale"](case, q, k)
+        scores = choice["score"](q, k, v) * before
         allowed = case.allowed
         if allowed.ndim == 3 and scores.ndim == 4:  # each row of the batch its own
             allowed = allowed[:, None]
         allowed = allowed.expand(*scores.shape[:-2], *allowed.shape[-2:])
-        kept = choice("kept")(allowed)[..., case.rows, :]
+        kept = choice["kept"](allowed)[..., case.rows, :]
         if kept.shape != scores.shape:
             return None
-        hidden = choice("hidden")
-        weights = choice("softmax")(hidden.before(scores, kept, before))
+        hidden = choice["hidden"]
+        weights = choice["softmax"](hidden.before(scores, kept, before))
         weights = hidden.after(weights, kept) * after
-        out = choice("mix")(weights, q, k, v)
+        out = choice["mix"](weights, q, k, v)
     except (RuntimeError, IndexError):
         return None
     seen = kept.any(dim=-1, keepdim=True)
     if case.heads or case.merged:
-        in_place = choice("merge")
+        in_place = choice["merge"]
         out = _merged(out, right=in_place)
         seen = seen.all(dim=1) if in_place else torch.ones_like(out, dtype=torch.bool)
     return (case.finish(out) if case.finish else out), seen

@@ -160,11 +160,12 @@ def explanations(
     answers: list[Answer],
     tolerance: float,
     more: dict[str, list[Option]],
-    most: int = 2,
+    counts: tuple[int, ...] = (1, 2),
 ) -> list[str]:
-    """The fewest slips that give every answer; several cannot be told apart."""
+    """The fewest slips, of these counts, that give every answer; several cannot be
+    told apart."""
     first, rest = answers[0], answers[1:]
-    for n in range(1, most + 1):
+    for n in counts:
         names = [
             " and ".join(option.name for _, option in which)
             for which in slips(n, first.case, more)

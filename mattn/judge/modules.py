@@ -109,14 +109,14 @@ def _judged(
     first = trials[0].all[0]
     seen = tuple(_seen(trials[0].subject, first, mask))
     tolerance = max(trials[0].tolerance, 1e-9)
-    for most in (1, 2):
+    for n in (1, 2):
         for reading, trial in zip(found, trials, strict=True):
-            names = explanations(trial.all, tolerance, {}, most=most)
+            names = explanations(trial.all, tolerance, {}, (n,))
             if names:
                 notes = (reading.said,) if reading.said else ()
                 case = _first_difference(trial.all[0])
                 return Verdict(name, "named", tuple(names), case, seen, notes)
-            if most == 2:  # of two slips, in the plainest reading alone
+            if n == 2:  # of two slips, in the plainest reading alone
                 break
     return Verdict(name, "wrong", (), _first_difference(first), seen)
 

@@ -8,6 +8,7 @@ exercises of chapters 3 and 4 put to work.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import signal
 import threading
@@ -174,6 +175,10 @@ def _needed(names: Mapping[str, bool]) -> int:
     return sum(needed and "mask" not in n.lower() for n, needed in names.items())
 
 
+def _stop(seconds: float, number: int, frame: Any) -> None:
+    raise TimeoutError(f"no answer within {seconds:g} seconds")
+
+
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
     """``TimeoutError`` after so long, where the system can interrupt a call."""
@@ -182,10 +187,7 @@ def _limited(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: Any) -> None:
-        raise TimeoutError(f"no answer within {seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGALRM, functools.partial(_stop, seconds))
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

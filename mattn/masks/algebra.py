@@ -84,7 +84,7 @@ class Mask:
             raise ValueError(
                 f"{self!r}: expected a query and a key, mask[q, k]; got {pair!r}."
             )
-        numbers = [is_count(slot, least=-math.inf) for slot in pair]
+        numbers = [is_count(slot, least=-(2**62)) for slot in pair]
         given = [
             torch.tensor([int(slot)]) if number else slot
             for slot, number in zip(pair, numbers, strict=True)
