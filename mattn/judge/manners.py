@@ -29,8 +29,8 @@ def manners(trial: Trial) -> str | None:
     if outs is None or equal(outs, answer.outs):
         return _remembers(trial)
     with _without_dropout():
-        twice = again(trial, answer), again(trial, answer)
-    still = None in twice or not equal(*twice)
+        first, second = again(trial, answer), again(trial, answer)
+    still = first is None or second is None or not equal(first, second)
     return "random numbers act" if still else "dropout acts"
 
 

@@ -6,6 +6,7 @@ A room of the judge, which exercises of chapters 2 and 3 put to work.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from mattn.audit.subject import random_states
 from mattn.judge.formulas import KEPT
 from mattn.judge.subject import CouldNotRun
 from mattn.judge.verdict import Verdict
-from mattn.masks import Mask, causal, difference, full
+from mattn.masks import Mask, causal, difference, full, window
 
 __all__ = ["mask"]
 
@@ -44,7 +45,7 @@ _ADDED = _Form("it is added to the scores", lambda m: m == 0)
 
 # Long because: half of it says what may be judged, and how.
 def mask(
-    given: Mask | Tensor | Callable[..., Any],
+    given: Any,
     expected: Mask | None = causal,
     *,
     T: int = 12,
@@ -154,11 +155,6 @@ def _of_two_sizes(given: Any, form: _Form, rule: Mask) -> list[str]:
     return ["fewer queries than keys: it gives something else"]
 
 
-def _fewer(a: Tensor) -> Tensor:
-    """A stretch of keys without its first, unless that is key 0."""
-    return a & torch.nn.functional.pad(a[..., :-1], (1, 0), value=True)
-
-
 def _wrong(
     name: str, rule: Mask, found: dict[int, Tensor], T: int, forms: list[_Form]
 ) -> Verdict:
@@ -176,6 +172,7 @@ def _wrong(
     if len(allowed) > 1:
         first = difference(rule, lambda n: allowed[n], T)
     first = first or difference(rule, allowed[T], T)
+    assert first is not None  # it differs in every form
     case = (
         f"{first}; with {T} tokens it allows {first.more} pairs more, "
         f"{first.fewer} fewer"
@@ -186,12 +183,17 @@ def _wrong(
 
 def _slips(rule: Mask, allowed: dict[int, Tensor]) -> list[str]:
     """Names of what gives these matrices at every length."""
-    slips = [*((o.name, o.what) for o in KEPT[1:]), ("one key too few", _fewer)]
-    return [
-        said
-        for said, slip in slips
-        if all(_equal(slip(rule.matrix(n)), m) for n, m in allowed.items())
+    names = [
+        option.name
+        for option in KEPT[1:]
+        if all(_equal(option.what(rule.matrix(n)), m) for n, m in allowed.items())
     ]
+    behind = rule.bound.behind
+    if 1 < behind < math.inf:
+        narrow = rule & window(int(behind) - 1)
+        if all(_equal(narrow.matrix(n), m) for n, m in allowed.items()):
+            names.append("one key too few")
+    return names
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

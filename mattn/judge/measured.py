@@ -68,11 +68,20 @@ def two_keys(
     queries, keys = torch.zeros(2, d), torch.zeros(2, d)
     queries[:, 0], keys[:, 0] = torch.tensor(q), torch.tensor(k)
     queries, keys = queries.double(), keys.double()
-    return tuple(_shaped(t, rank) for t in (queries, keys, torch.eye(2, d)))
+    values = torch.eye(2, d)
+    return _shaped(queries, rank), _shaped(keys, rank), _shaped(values, rank)
 
 
-def _weights(call: Call, rank: int, query: int, *args) -> tuple[float, float]:
-    out = call(*two_keys(*args, rank)).reshape(-1, 2, args[-1])[0, query, :2]
+def _weights(
+    call: Call,
+    rank: int,
+    query: int,
+    q: tuple[float, float],
+    k: tuple[float, float],
+    d: int,
+) -> tuple[float, float]:
+    """The weights that one of the two queries gives to the two keys."""
+    out = call(*two_keys(q, k, d, rank)).reshape(-1, 2, d)[0, query, :2]
     return float(out[0]), float(out[1])
 
 
@@ -176,6 +185,7 @@ def influenced(
         yield f"query position {query} does not see key position {key}"
 
 
+# Long because: six properties, each with its words and its two sides.
 def _properties(call: Call, mask: Mask | None, plain: Probe) -> list[str]:
     """Which of the properties of every right attention do not hold."""
     q, k, v = plain.q, plain.k, plain.v

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -65,7 +66,8 @@ def of_x(name: str, subject: Subject, mask: Mask | None) -> Verdict:
         )
         return Verdict(name, "could not run", measured=(said,))
     width = _width(module)
-    trials, failed = [], ""
+    trials: list[Trial] = []
+    failed = ""
     for reading in found:
         trial = Trial(subject)
         trial.answers[3] = {}
@@ -138,7 +140,9 @@ def _seen(subject: Subject, answer: Answer, mask: Mask | None) -> list[str]:
 
 
 def _first_difference(answer: Answer) -> str:
-    right, out = combined(answer.case)[0], answer.outs[0]
+    found, out = combined(answer.case), answer.outs[0]
+    assert found is not None  # the formula itself always runs
+    right = found[0]
     shape = f"x of shape {tuple(answer.inputs[0].shape)}"
     if out.shape != right.shape:
         return (
@@ -169,14 +173,14 @@ def _readings(module: nn.Module) -> Iterator[Reading]:
         for role, pattern in _ROLES.items():
             if re.fullmatch(pattern, short):
                 roles.setdefault(role, layer)
-    fused = next((m for m in layers.values() if m.out_features == 3 * m.in_features), 0)
+    fused = [m for m in layers.values() if m.out_features == 3 * m.in_features][:1]
     if len(roles) == 3:
         used = [roles["q"], roles["k"], roles["v"]]
         if len({m.out_features for m in used}) > 1:
             return
         width = used[0].out_features
     elif fused:
-        used, width = [fused], fused.out_features // 3
+        used, width = fused, fused[0].out_features // 3
     else:
         return
     others = [m for m in layers.values() if not any(m is u for u in used)]
@@ -217,15 +221,23 @@ def _parts(
         plain = order == (0, 1, 2)
         yield (
             "" if plain else f"its fused map holds {names}",
-            lambda x, order=order: [fused(x).chunk(3, -1)[i] for i in order],
+            functools.partial(_in_order, fused, order),
         )
     for order in permutations(range(3)):
         names = ", ".join("qkv"[order.index(i)] for i in range(3))
         yield (
             f"its fused map holds {names} head by head",
-            lambda x, order=order: [_by_head(fused(x), heads, i) for i in order],
+            functools.partial(_by_head, fused, heads, order),
         )
 
 
-def _by_head(t: Tensor, heads: int, i: int) -> Tensor:
-    return t.unflatten(-1, (heads, 3, -1))[..., i, :].flatten(-2)
+def _in_order(fused: nn.Linear, order: Sequence[int], x: Tensor) -> list[Tensor]:
+    thirds = fused(x).chunk(3, -1)
+    return [thirds[i] for i in order]
+
+
+def _by_head(
+    fused: nn.Linear, heads: int, order: Sequence[int], x: Tensor
+) -> list[Tensor]:
+    each = fused(x).unflatten(-1, (heads, 3, -1))
+    return [each[..., i, :].flatten(-2) for i in order]

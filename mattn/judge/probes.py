@@ -54,8 +54,7 @@ def probes(rank: int, mask: Mask | None) -> list[Probe]:
     def drawn(batch: tuple[int, ...], n: int, heads: int | None = None) -> Tensor:
         n = n if most is None else min(n, most)
         batch = batch if heads is None else (*batch[:1], heads)
-        options = {"generator": draws, "dtype": torch.float64}
-        return torch.randn(*batch, n, 5, **options)
+        return torch.randn((*batch, n, 5), generator=draws, dtype=torch.float64)
 
     found = [
         Probe("plain", *(drawn(batch, 4) for _ in range(3))),

@@ -50,7 +50,8 @@ class Subject:
     """
 
     def __init__(self, function: Callable[..., Any], *, layout: str, seconds: float):
-        self.function, self.layout, self.seconds = function, layout, seconds
+        self.function: Any = function
+        self.layout, self.seconds = layout, seconds
         self.kind: str | None = None
         self.form = "True = may attend"
         self.training = False

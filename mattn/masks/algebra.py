@@ -68,7 +68,7 @@ class Mask:
         q, k = self._checked(q_slots, k_slots)
         return self._render(q, k)
 
-    def __getitem__(self, pair: tuple[Any, Any]) -> Any:
+    def __getitem__(self, pair: Any) -> Any:
         """``mask[q, k]``: may the query in slot q see the key in slot k?
 
         A bool for two numbers; for slots, slot by slot, a boolean tensor, of
