@@ -70,6 +70,7 @@ def attention(
 1, 1.731; right is 1, 1.622
       measured: the factor on the scores is not 1/√d: measured 1 for d = 4 and 1 \
 for d = 16
+      note: judged with 3 and 4 axes
 
     Raises ``ValueError`` for what cannot be called with (q, k, v) or x.
     """
