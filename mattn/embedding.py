@@ -197,7 +197,7 @@ class NGrams(nn.Module):
         for back, (table, size) in enumerate(tables, start=1):
             exact = self._is_exact(back + 1, size)
             earlier = slice(n - back, n - back + T)
-            visible = visible & rule.pairs(here, at[..., earlier])
+            visible = visible & rule[here, at[..., earlier]]
             # 32 bits of the code count. By an odd factor no symbol is pushed out
             # of them; by an even one the newest, which comes first, would be.
             factor = self.base if exact else self.base | 1

@@ -8,6 +8,7 @@ Any function of slots is a rule (:func:`rule`); rules combine with ``&`` (and),
 * for an additive matrix, 0 = may attend, −∞ = not — :meth:`Mask.additive`,
 * for the predicate that FlexAttention takes       — :meth:`Mask.predicate`,
 * for the cells of explicit slots, as a cache has them — :meth:`Mask.at`,
+* for one pair, ``mask[q, k]``, and for how many      — :meth:`Mask.pairs`,
 * for the stretch of keys that each query may see  — :meth:`Mask.spans`,
 * for how far behind and ahead it looks            — :meth:`Mask.reach`.
 
@@ -18,6 +19,7 @@ Derived in chapter 2.
 """
 
 from mattn.masks.algebra import Mask, default_slots
+from mattn.masks.compared import Difference, difference
 from mattn.masks.matrices import boolean_power, to_additive
 from mattn.masks.named import causal, documents, full, padding, prefix, window
 from mattn.masks.rules import rule
@@ -25,12 +27,14 @@ from mattn.masks.spans import Spans
 from mattn.reach import Reach
 
 __all__ = [
+    "Difference",
     "Mask",
     "Reach",
     "Spans",
     "boolean_power",
     "causal",
     "default_slots",
+    "difference",
     "documents",
     "full",
     "padding",

@@ -69,17 +69,65 @@ class Mask:
         q, k = self._checked(q_slots, k_slots)
         return self._render(q, k)
 
-    def pairs(
-        self, q_slots: Int[Tensor, "*#batch T"], k_slots: Int[Tensor, "*#batch T"]
-    ) -> Bool[Tensor, "*rows T"]:
-        """Of each query whether it may see *its* key: the two, slot by slot.
+    def __getitem__(self, pair: Any) -> Any:
+        """``mask[q, k]``: may the query in slot q see the key in slot k?
+
+        A bool for two numbers; for slots, slot by slot, a boolean tensor, of
+        which a rule that tells the rows of a batch apart gives one for each.
 
         >>> from mattn import causal
-        >>> causal.pairs(torch.tensor([2, 2, 2]), torch.tensor([4, 1, -1]))
+        >>> causal[2, 1], causal[1, 2]
+        (True, False)
+        >>> causal[torch.tensor([2, 2, 2]), torch.tensor([4, 1, -1])]
         tensor([False,  True, False])
         """
-        q, k = self._checked(q_slots, k_slots)
-        return self._render(q, k, grid=False)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(
+                f"{self!r}: expected a query and a key, mask[q, k]; got {pair!r}."
+            )
+        numbers = [is_count(slot, least=-(2**62)) for slot in pair]
+        given = [
+            torch.tensor([int(slot)]) if number else slot
+            for slot, number in zip(pair, numbers, strict=True)
+        ]
+        seen = self._render(*self._checked(*given), grid=False)
+        if not all(numbers):
+            return seen
+        return bool(seen) if self.batch is None else seen[:, 0]
+
+    __iter__ = None  # without it Python would ask for mask[0], mask[1], …
+
+    def pairs(
+        self, n_queries: int, n_keys: int | None = None, *, block: int = 1
+    ) -> int:
+        """Pairs of query and key that are allowed, exactly; with ``block``, pairs
+        of blocks of so many queries and keys in which any is.
+
+        Arithmetic where the rule knows its shape; else every cell of its hull is
+        looked at. Rows of a batch that are told apart are added up.
+
+        >>> from mattn import causal, window
+        >>> causal.pairs(4096), causal.pairs(4096, block=128)
+        (8390656, 528)
+        >>> (causal & window(512)).pairs(4096, block=128)
+        150
+        """
+        if not is_count(block, least=1):
+            raise ValueError(f"{self!r}: expected blocks of >= 1; got {block!r}.")
+        hull = self.hull(n_queries, n_keys)
+        q, k = default_slots(n_queries, n_keys)
+        if hull.exact:
+            return hull.n_pairs if block == 1 else _spans.n_blocks(hull, len(k), block)
+        looked = self._look(q, len(k), hull)
+        if block == 1:
+            return sum(int(cells.sum()) for _, cells, _ in looked)
+        seen = torch.zeros(len(hull.first), -(-len(q) // block), -(-len(k) // block))
+        for _, cells, (rows, start) in looked:
+            keys = (start + torch.arange(cells.shape[-1])) // block
+            some = cells.new_zeros(*cells.shape[:-1], seen.shape[-1]).float()
+            some.index_add_(-1, keys, cells.float())
+            seen.index_add_(1, torch.arange(len(q))[rows] // block, some)
+        return int((seen > 0).sum())
 
     def matrix(
         self,

@@ -58,4 +58,5 @@ def described(tensor: Tensor) -> str:
 
 def is_count(n: Any, *, least: int) -> bool:
     """An int (of Python or NumPy, but no bool) that is not below ``least``."""
-    return hasattr(n, "__index__") and not isinstance(n, bool | Tensor) and n >= least
+    counts = hasattr(n, "__index__") and not isinstance(n, bool | Tensor)
+    return counts and bool(n >= least)

@@ -71,6 +71,20 @@ def everything(shape: torch.Size, n_keys: int, device: torch.device) -> Spans:
     return Spans(first, torch.full_like(first, n_keys), exact=False)
 
 
+def n_blocks(spans: Spans, n_keys: int, block: int) -> int:
+    """Pairs of blocks that exact stretches reach into, over all rows."""
+    rows, n_queries = spans.first.shape
+    steps = torch.zeros(rows, -(-n_queries // block), -(-n_keys // block) + 1)
+    here = torch.arange(n_queries).expand(rows, -1) // block
+    batch = torch.arange(rows)[:, None].expand_as(here)
+    some = spans.end > spans.first
+    ends = ((spans.first // block, 1.0), (-(-spans.end // block), -1.0))
+    for at, step in ends:
+        where = (batch[some], here[some], at[some])
+        steps.index_put_(where, torch.tensor(step), accumulate=True)
+    return int((steps.cumsum(dim=-1) > 0).sum())
+
+
 def looked(allowed: Bool[Tensor, "rows n width"], start: int) -> Spans:
     """The spans of some queries, from their cells in columns ``start`` onwards.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mattn
-from mattn import audit
+from mattn import audit, judge
 
 PACKAGE = Path(mattn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -104,9 +104,11 @@ def test_imports_point_down(file):
         assert known <= {"audit", "checks", "masks", "plotting"}
 
 
-def test_the_rooms_of_the_auditor_are_as_its_docstring_draws_them():
-    layer = drawn(audit.__doc__)
-    files = {file.stem: file for file in (PACKAGE / "audit").glob("*.py")}
+@pytest.mark.parametrize("package", [audit, judge], ids=["audit", "judge"])
+def test_the_rooms_of_a_package_are_as_its_docstring_draws_them(package):
+    layer = drawn(package.__doc__)
+    own = package.__name__
+    files = {file.stem: file for file in Path(package.__file__).parent.glob("*.py")}
     assert set(layer) == set(files) - {"__init__"}
     for room in layer:
         tree = ast.parse(files[room].read_text(encoding="utf-8"))
@@ -115,7 +117,7 @@ def test_the_rooms_of_the_auditor_are_as_its_docstring_draws_them():
                 continue
             for name in node.names:
                 dotted = f"{node.module}.{name.name}"
-                if dotted.startswith("mattn.audit."):
+                if dotted.startswith(f"{own}.") and dotted.split(".")[2] in files:
                     other = dotted.split(".")[2]
                     assert layer.get(other, -1) < layer[room], (room, other)
 
