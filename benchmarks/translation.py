@@ -45,7 +45,7 @@ def main() -> None:
         pair_batches(tokens["train"], n_tokens=given.tokens, generator=generator), given
     )
     references = [english for _, english in data[TEST]]
-    scores, written = translated(model, joint, tokens[TEST], references, given)
+    scores, greedy = translated(model, joint, tokens[TEST], references, given.beams)
     stride = max(1, given.steps // 200)
     hidden = ("checkpoint", "download", "quick", "to", "note")
     result = {
@@ -58,8 +58,7 @@ def main() -> None:
         "training_cpu_seconds": round(training.seconds, 1),
         "test_sentences": len(references),
         "scores": scores,
-        "exposure": exposure(model, tokens[TEST], written["greedy"]),
-        "samples": samples(data[TEST], written, joint),
+        "exposure": exposure(model, tokens[TEST], greedy),
         "curve": training.curve,
         "training_loss": {
             "stride": stride,
@@ -86,7 +85,6 @@ def _options() -> Namespace:
     ask.add_argument("--lr", type=float, default=4e-3)
     ask.add_argument("--muon-lr", type=float, default=0.02)
     ask.add_argument("--beams", type=int, default=5)
-    ask.add_argument("--length-penalty", type=float, default=1.0, help="of the beams")
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--download", action="store_true")
     ask.add_argument("--checkpoint", help="a file to go on from if it is there")
@@ -160,20 +158,17 @@ class Training:
 
 
 def translated(
-    model: EncoderDecoder,
-    joint: BytePairs,
-    pairs: list,
-    references: list,
-    given: Namespace,
-) -> tuple[dict, dict[str, list]]:
-    """Scores of greedy and of beam search, and the tokens that each wrote."""
+    model: EncoderDecoder, joint: BytePairs, pairs: list, references: list, n_beams: int
+) -> tuple[dict, list]:
+    """Scores of greedy and of beam search, and what the greedy one wrote."""
     sources = [source for source, _ in pairs]
-    how = {"start": START, "stop": END, "length_penalty": given.length_penalty}
     scores, written = {}, {}
-    for name, n in (("greedy", 1), (f"beam {given.beams}", given.beams)):
+    for name, n in (("greedy", 1), (f"beam {n_beams}", n_beams)):
 
         def search(name=name, n=n) -> dict:
-            written[name] = translate(model, sources, LONGEST, n_beams=n, **how)
+            written[name] = translate(
+                model, sources, LONGEST, start=START, stop=END, n_beams=n
+            )
             texts = [joint.decode(row) for row in written[name]]
             return translation_scores(texts, references)
 
@@ -189,20 +184,7 @@ def translated(
         }
         scores[name]["cpu_seconds"] = round(seconds, 1)
         print(name, *(str(s) for s in metrics.values()), flush=True)
-    return scores, written
-
-
-def samples(texts: list, written: dict[str, list], joint: BytePairs) -> list[dict]:
-    """Every hundredth sentence of a thousand, so that nobody has chosen them."""
-    return [
-        {
-            "number": i,
-            "source": texts[i][0],
-            "reference": texts[i][1],
-            **{name: joint.decode(rows[i]) for name, rows in written.items()},
-        }
-        for i in range(0, len(texts), max(1, len(texts) // 10))
-    ]
+    return scores, written["greedy"]
 
 
 @torch.no_grad()
