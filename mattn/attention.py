@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mattn import softmax
-from mattn.masks import Mask, Spans, default_slots
+from mattn.masks import Mask, Spans
 
 __all__ = ["align_rows", "attention", "blockwise_attention", "fused_attention"]
 
@@ -142,8 +142,8 @@ def _cells(
     if mask is None:
         return None
     if isinstance(mask, Mask):
-        q_slots, k_slots = default_slots(*sizes, device=device)
-        allowed = mask.at(q_slots[start : start + n], k_slots[keys])
+        queries = slice(start, start + n)
+        allowed = mask.matrix(*sizes, queries=queries, keys=keys, device=device)
         return align_rows(allowed, n_batch_dims)
     whole = mask.expand(*mask.shape[:-2], *sizes)
     return whole[..., start : start + n, keys]
@@ -151,14 +151,18 @@ def _cells(
 
 def _ranges(hull: Spans, block: int) -> Iterator[tuple[int, int]]:
     """For each ``block`` of queries the keys that any of them may see, in any row."""
-    firsts, ends = (t.split(block, dim=-1) for t in (hull.first, hull.end))
-    for first, end in zip(firsts, ends, strict=True):
-        seen = end > first
-        if not first.numel() or not seen.any():
-            yield 0, 0
-            continue
-        first, end = first.masked_fill(~seen, _FAR), end.masked_fill(~seen, 0)
-        yield int(first.min()), int(end.max())
+    seen = hull.end > hull.first
+    blocks = max(1, -(-seen.shape[-1] // block))
+    if not len(seen):  # no row of the batch
+        yield from [(0, 0)] * blocks
+        return
+    fill = (0, blocks * block - seen.shape[-1])  # the last block may not be full
+    first = F.pad(hull.first.masked_fill(~seen, _FAR), fill, value=_FAR)
+    end = F.pad(hull.end.masked_fill(~seen, 0), fill)
+    first, end = (t.unflatten(-1, (blocks, block)) for t in (first, end))
+    firsts, ends = first.amin(dim=(0, 2)).tolist(), end.amax(dim=(0, 2)).tolist()
+    for lo, hi in zip(firsts, ends, strict=True):
+        yield (lo, hi) if hi else (0, 0)
 
 
 _FAR = 2**62
@@ -228,11 +232,11 @@ def fused_attention(
     if mask.band and Tk <= behind and ahead == 0 and Tq == Tk and bias is None:
         return _sdpa(q, k, v, scale=scale, is_causal=True)  # top-left aligned
     rows, keys = _pieces(mask, Tq, Tk, small=q.device.type == "cpu")
-    q_slots, k_slots = default_slots(Tq, Tk, device=q.device)
     parts = zip(_parts(q, rows), _parts(k, keys), _parts(v, keys), strict=True)
     outs = []
     for i, (q_part, k_part, v_part) in enumerate(parts):
-        allowed = mask.at(q_slots[slice(*rows[i])], k_slots[slice(*keys[i])])
+        cut = {"queries": slice(*rows[i]), "keys": slice(*keys[i])}
+        allowed = mask.matrix(Tq, Tk, **cut, device=q.device)
         if allowed.stride(-2) == 0:  # the same for all queries: one row of it
             allowed = allowed[..., :1, :]
         cells = align_rows(allowed, 2)

@@ -25,6 +25,7 @@ __all__ = ["UNTOLD", "Mask", "default_slots"]
 
 # Cells that are looked at in one piece, and at most in all: memory, and time.
 _AT_ONCE, _AT_MOST = 2**22, 2**26
+_ALL = slice(None)
 
 
 class Mask:
@@ -85,10 +86,14 @@ class Mask:
         n_queries: int,
         n_keys: int | None = None,
         *,
+        queries: slice = _ALL,
+        keys: slice = _ALL,
         device: torch.device | str | None = None,
     ) -> Bool[Tensor, "*rows Tq Tk"]:
         """The boolean matrix, ``True`` = may attend: ``(Tq, Tk)``, or
         ``(B, Tq, Tk)`` for a rule that tells the rows of a batch apart.
+
+        Of a large matrix some ``queries`` and ``keys`` alone can be asked for.
 
         >>> from mattn import causal
         >>> causal.matrix(2, 3)
@@ -97,7 +102,7 @@ class Mask:
         """
         q, k = default_slots(n_queries, n_keys, device=device)
         self._check_length(len(k))
-        return self._render(q, k)
+        return self._render(q[queries], k[keys], gaps=False)
 
     def additive(
         self,
@@ -252,7 +257,7 @@ class Mask:
                 start = int(hull.first[:, queries].min())
                 end = max(start, int(hull.end[:, queries].max()))
             keys = torch.arange(start, end, device=q.device)
-            allowed = self._render(q[queries], keys)
+            allowed = self._render(q[queries], keys, gaps=False)
             allowed = allowed[None] if allowed.ndim == 2 else allowed
             yield _spans.looked(allowed, start), allowed, (queries, start)
 
@@ -278,17 +283,19 @@ class Mask:
             )
         return [slots.long() for slots in given]  # unsigned, −1 is large
 
-    def _render(self, q: Tensor, k: Tensor, *, grid: bool = True) -> Tensor:
+    def _render(
+        self, q: Tensor, k: Tensor, *, grid: bool = True, gaps: bool = True
+    ) -> Tensor:
+        """The rule on slots; with ``gaps``, keys below 0 hold no token."""
         got, n_axes = (tuple(q.shape), tuple(k.shape)), 1
         if grid:
             q, k, n_axes = q[..., :, None], k[..., None, :], 2  # (…, Tq, 1), (…, 1, Tk)
-        b: Tensor = UNTOLD
-        rows: tuple[int, ...] = (1,) * n_axes
+        b, slots = UNTOLD, [q, k]
         if self.batch is not None:
-            b = torch.arange(self.batch, device=q.device).view(-1, *rows)
-            rows = tuple(b.shape)
+            b = torch.arange(self.batch, device=q.device).view(-1, *(1,) * n_axes)
+            slots.append(b)
         try:
-            shape = torch.broadcast_shapes(rows, q.shape, k.shape)
+            shape = torch.broadcast_tensors(*slots)[0].shape
         except RuntimeError:
             expected = "one batch" if self.batch is None else f"{self.batch} rows"
             raise ValueError(
@@ -296,7 +303,8 @@ class Mask:
                 f"slots {got[0]} and key slots {got[1]}. Build rule and slots from the "
                 "same batch."
             ) from None
-        return (self.allowed(b, q, k) & (k >= 0)).expand(shape)
+        allowed = self.allowed(b, q, k)
+        return (allowed & (k >= 0) if gaps else allowed).expand(shape)
 
     def _know(self, **said: Any) -> None:
         """Say what is known of the rule; rules are frozen once they are made."""
