@@ -21,7 +21,7 @@ from mattn.plotting.style import ALLOWED, BLOCKED, HATCH, INK, QUERY, SIZE, fini
 __all__ = ["show_desk", "show_links"]
 
 # All in inches, so that a phone can show the words.
-WORD, APART, STEP, HEIGHT, MARGIN = 1.15, 1.3, 0.32, 0.25, 0.5
+WORD, APART, STEP, HEIGHT, MARGIN = 1.15, 1.3, 0.26, 0.21, 0.5
 LEAST = 0.2  # a smaller weight is no link
 
 
