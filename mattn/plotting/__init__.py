@@ -9,6 +9,7 @@ small grids print their values. Every ``show_…`` function returns the figure, 
 from mattn.plotting.bars import show_bars
 from mattn.plotting.clocks import show_clocks
 from mattn.plotting.curves import show_curves, show_roofline, show_running, show_scaling
+from mattn.plotting.desk import show_desk, show_links
 from mattn.plotting.diagrams import show_decoder, show_reach
 from mattn.plotting.heads import show_heads
 from mattn.plotting.jugs import show_jugs
@@ -47,10 +48,12 @@ __all__ = [
     "show_clocks",
     "show_curves",
     "show_decoder",
+    "show_desk",
     "show_fences",
     "show_heads",
     "show_jugs",
     "show_leaks",
+    "show_links",
     "show_mask",
     "show_masks",
     "show_memory",

@@ -24,6 +24,7 @@ from mattn.config import Config
 from mattn.data import MarkovSource
 from mattn.generation import beam_search, repetition_penalty, top_p
 from mattn.losses import next_token_loss, translation_loss
+from mattn.metrics import translation_scores
 from mattn.models import MLP, Decoder
 from mattn.rotary import Rotary
 
@@ -165,6 +166,22 @@ def is_cross_attention(f, rng):
     real = torch.arange(S) < lengths[:, None]
     expected = attention(q, k, v, padding(lengths))[0]
     same(f(x, memory, *weights, real), expected)
+
+
+def is_bleu(f, rng):
+    """With a character changed, put in or left out, so that runs of four remain."""
+    reference = "".join(rng.choice(list("abcd"), 14))
+    i = int(rng.integers(10, 14))
+    for text in (
+        reference[:i] + "e" + reference[i + 1 :],
+        reference[:i] + "e" + reference[i:],
+        reference[:i],
+        reference + reference,
+    ):
+        expected = translation_scores(
+            [text], [reference], tokenize="char", n_resamples=2
+        )["BLEU"].score
+        same(torch.tensor(f(text, reference)), torch.tensor(expected), atol=1e-4)
 
 
 def is_translation_loss(f, rng):

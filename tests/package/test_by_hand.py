@@ -39,6 +39,7 @@ from counterparts import (
 from counterparts_models import (
     are_translation_masks,
     is_beam_search,
+    is_bleu,
     is_boolean_power,
     is_cached_attention,
     is_cross_attention,
@@ -141,6 +142,7 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "masks_by_hand": are_translation_masks,
         "cross_attention_by_hand": is_cross_attention,
         "smoothed_loss_by_hand": is_translation_loss,
+        "bleu_by_hand": is_bleu,
     },
     "09_masks_that_went_wrong": {"leaks_by_hand": is_leaks},
     "10_gpu": {

@@ -14,8 +14,12 @@ Conventions, where Chinese leaves a choice:
   not, and a relative clause has none; habits, states and the future take 不;
 * 是 is negated by 不, 有 by 没有; an adjective as predicate has 很, but neither
   after 不 nor before 吗, and a colour is 是红色的;
-* an adjective or a relative clause stands before its noun, with 的;
-* "morning" is 上午, "they" 他们, Sunday 星期日, the day of a month 日.
+* an adjective or a relative clause stands before its noun, with 的; a colour, 新鲜
+  and 年轻 go without it before a noun of two characters or more: 黑色手机, 黑色的猫.
+  A noun has one of the two, not both;
+* "on Mondays" is 每个星期一, but 星期一 where the habit is denied;
+* "morning" is 上午, from nine o'clock on, "they" 他们, Sunday 星期日, the day of a
+  month 日.
 """
 
 from mattn.data.translation.english_chinese import translation_grammar

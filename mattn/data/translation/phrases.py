@@ -16,6 +16,7 @@ from mattn.data.translation.lexicon import (
     NOUNS,
     PEOPLE,
     VERBS,
+    WITHOUT_DE,
     Verb,
     each,
 )
@@ -65,10 +66,11 @@ def _add_heads(rules: Rules, bare: str, adjectives: list[str]) -> None:
         own = f"{symbol}:{bare}"
         rules.add(own, f"{before}${head}", f"${head}", 2, measure=words)
         for adjective in adjectives:
+            bound = adjective in WITHOUT_DE and len(NOUNS[bare][2]) > 1
             rules.add(
                 own,
                 f"{before}$ADJ:{adjective} ${head}",
-                f"$ADJ:{adjective} 的 ${head}",
+                f"$ADJ:{adjective} {'' if bound else '的 '}${head}",
                 1.2 / len(adjectives),
                 measure=words,
                 pattern=("adjective", adjective, bare),
@@ -148,6 +150,7 @@ def add_subjects(rules: Rules, d: int) -> None:
 def add_relative_clauses(rules: Rules, d: int) -> None:
     """Around a noun: "the book that she bought", "the doctor who knows Tom".
 
+    The noun has no adjective, as that would put one 的 after another.
     A clause of its own time or place stands only where these cannot belong to
     the main verb: THING has neither, TIMED may have a time, FULL both.
     """
@@ -159,8 +162,8 @@ def add_relative_clauses(rules: Rules, d: int) -> None:
             what = f"OBJECT-STATE:{verb.base}/{below}"
             rules.add(
                 f"WHO:{noun}/{d}",
-                f"the $SG:{noun} $REL-WHO $V:{verb.third} ${what}",
-                f"$V:{verb.third} ${what} $REL-WHO $SG:{noun}",
+                f"the $ONE:{noun} $REL-WHO $V:{verb.third} ${what}",
+                f"$V:{verb.third} ${what} $REL-WHO $ONE:{noun}",
             )
     for verb in (v for v in VERBS if "p" in v.tenses):
         for noun in each(verb.nouns):
@@ -171,13 +174,12 @@ def add_relative_clauses(rules: Rules, d: int) -> None:
                     continue
                 of = NOUNS[noun][0].endswith(" of")
                 plain = f"NOUN:{noun}" if of or number == "PL" else f"ONE:{noun}"
-                head = f"BARE:{noun}" if of or number == "PL" else f"SG:{noun}"
-                for name, said, places in (
-                    ("THING", head, ()),
-                    ("TIMED", head, ()),
-                    ("FULL", plain, verb.places.split()),
+                for name, places in (
+                    ("THING", ()),
+                    ("TIMED", ()),
+                    ("FULL", verb.places.split()),
                 ):
-                    _clause(rules, f"{name}-{number}:{noun}/{d}", verb, said, places)
+                    _clause(rules, f"{name}-{number}:{noun}/{d}", verb, plain, places)
 
 
 def _clause(rules: Rules, symbol: str, verb: Verb, head: str, places) -> None:

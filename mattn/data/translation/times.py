@@ -41,7 +41,7 @@ def add_numbers_and_times(rules: Rules) -> None:
     rules.add("TIME-CLAUSE", "$DAY:yesterday", "$DAY:yesterday", 2)
     rules.add("TIME-CLAUSE", "$WEEK-PAST", "$WEEK-PAST")
     rules.add("TIME-CLAUSE", "on $WEEKDAY", "$WEEKDAY")
-    rules.add("TIME-HABIT", "on $WEEKDAYS", "$WEEKDAYS")
+    rules.add("TIME-HABIT", "on $NO-WEEKDAYS", "$NO-WEEKDAYS")
     rules.add("TIME-OFTEN", "every day", "每天", 2)
     rules.add("TIME-OFTEN", "every week", "每周")
     rules.add("TIME-OFTEN", "on $WEEKDAYS", "$WEEKDAYS", 2)
@@ -52,7 +52,8 @@ def _add_days(rules: Rules) -> None:
     for i, day in enumerate(WEEKDAYS):
         rules.add("WEEKDAY", day, f"星期 {'一二三四五六日'[i]}")
         rules.add(f"WEEKDAY:{day}", day, f"星期 {'一二三四五六日'[i]}")
-        rules.add("WEEKDAYS", f"{day}s", f"星期 {'一二三四五六日'[i]}")
+        rules.add("WEEKDAYS", f"{day}s", f"每个 星期 {'一二三四五六日'[i]}")
+        rules.add("NO-WEEKDAYS", f"{day}s", f"星期 {'一二三四五六日'[i]}")
     for month, name in enumerate(MONTHS, start=1):
         length = 28 if month == 2 else calendar.monthrange(2001, month)[1]
         rules.add(f"MONTH-{length}", name, " ".join([*chinese_number(month), "月"]))
@@ -80,8 +81,9 @@ def _add_days(rules: Rules) -> None:
 
 def _add_hours(rules: Rules) -> None:
     """Parts of a day, and the hours of each."""
+    # Chinese has another word for the morning before nine o'clock.
     for part, chinese, hours in (
-        ("morning", "上午", range(7, 12)),
+        ("morning", "上午", range(9, 12)),
         ("afternoon", "下午", range(1, 6)),
         ("evening", "晚上", range(7, 11)),
     ):
