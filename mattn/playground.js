@@ -399,6 +399,9 @@ function fromAddress(text, hash, own) {
 
 const masksOf = (state) => [allowedOf(state, 0), allowedOf(state, 1)];
 
+const looksBack = (masks) => masks.every((mask) =>
+  mask.every((line, i) => !line.slice(i + 1).some(Boolean)));
+
 // The shares of all words for one row of logits.
 function shares(logits, temperature) {
   const most = Math.max(...logits);
@@ -572,15 +575,16 @@ const PUZZLES = [
   },
   {
     name: "Change the story",
-    ask: "At last somebody counts the shells, and it is tom. Change as few cells as you " +
-      "can, so that another person is likelier than every other word.",
+    ask: "At last somebody counts the shells, and it is tom. Block as few cells as you " +
+      "can, so that another person is the likeliest word. No word may look ahead.",
     start: { mode: "model", tokens: STORY.slice(0, 19), preset: "causal", n: 1 },
     par: 2, unit: "cell",
     judge(state, { covered }) {
       const [{ word, p }] = lastWords(covered, state);
       return { score: nDifferent(state, "causal"),
-        solved: word !== "tom" && NAMES.includes(word),
-        says: `It says “${word}”, ${shared(p)}.` };
+        solved: word !== "tom" && NAMES.includes(word) && looksBack(masksOf(state)),
+        says: `It says “${word}”, ${shared(p)}.` +
+          (looksBack(masksOf(state)) ? "" : " A word looks ahead.") };
     },
   },
 ];
@@ -739,7 +743,7 @@ function colour(stops, at) {
   return { fill: `rgb(${rgb.join(", ")})`, ink: dark ? "#fff" : "#000" };
 }
 
-const core = { CIVIDIS, KEYS, LASTING, MAPS, MOST, MOST_READ, NAMES, NONE, NUMBERS, PUOR, PUZZLES, RULES, SETS, STORY, STORY_OF, VIEWS, WIDTH, allowedOf, attend, attention, attentionCode, audit, change, changedCells, clamp, codeOf, colour, column, decode, dice, dot, embed, emptyRow, entropy, escaped, expected, expression, forgets, fromAddress, fromCells, hangsOn, initial, lastWords, list, maskCode, masksOf, matrix, meanLoss, minus, modelCode, mostOf, moved, multiplications, nDifferent, nEdits, nextWord, number, pictureOf, problemOf, project, put, quoted, range, readWords, rulesIn, runsOf, several, shareOf, shared, shares, split, startIn, sum, thousands, timeline, toAddress, toCells, vector, verdict };
+const core = { CIVIDIS, KEYS, LASTING, MAPS, MOST, MOST_READ, NAMES, NONE, NUMBERS, PUOR, PUZZLES, RULES, SETS, STORY, STORY_OF, VIEWS, WIDTH, allowedOf, attend, attention, attentionCode, audit, change, changedCells, clamp, codeOf, colour, column, decode, dice, dot, embed, emptyRow, entropy, escaped, expected, expression, forgets, fromAddress, fromCells, hangsOn, initial, lastWords, list, looksBack, maskCode, masksOf, matrix, meanLoss, minus, modelCode, mostOf, moved, multiplications, nDifferent, nEdits, nextWord, number, pictureOf, problemOf, project, put, quoted, range, readWords, rulesIn, runsOf, several, shareOf, shared, shares, split, startIn, sum, thousands, timeline, toAddress, toCells, vector, verdict };
 
 if (typeof module === "object" && module.exports) module.exports = core;
 if (typeof document === "undefined") return;
@@ -1152,14 +1156,11 @@ function modelView(play) {
     const key = JSON.stringify([which(), state.tokens, state.cached, masksOf(state)]);
     if (seen.key !== key) {
       const decoder = ready();
-      seen = { key, ...readWords(decoder, state, state.cached && isCausal(state)) };
+      // A cache gives the numbers of the whole text only where nothing later is read.
+      seen = { key, ...readWords(decoder, state, state.cached && looksBack(masksOf(state))) };
     }
     return seen;
   }
-
-  // A cache gives the numbers of the whole text only where nothing later is read.
-  const isCausal = (state) => masksOf(state).every((mask) =>
-    mask.every((line, i) => !line.slice(i + 1).some(Boolean)));
 
   const after = (row, state = play.state) =>
     expected(ready(), answer(state).logits[row], state.temperature);

@@ -70,14 +70,11 @@ function modelView(play) {
     const key = JSON.stringify([which(), state.tokens, state.cached, masksOf(state)]);
     if (seen.key !== key) {
       const decoder = ready();
-      seen = { key, ...readWords(decoder, state, state.cached && isCausal(state)) };
+      // A cache gives the numbers of the whole text only where nothing later is read.
+      seen = { key, ...readWords(decoder, state, state.cached && looksBack(masksOf(state))) };
     }
     return seen;
   }
-
-  // A cache gives the numbers of the whole text only where nothing later is read.
-  const isCausal = (state) => masksOf(state).every((mask) =>
-    mask.every((line, i) => !line.slice(i + 1).some(Boolean)));
 
   const after = (row, state = play.state) =>
     expected(ready(), answer(state).logits[row], state.temperature);

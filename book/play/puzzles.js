@@ -104,15 +104,16 @@ const PUZZLES = [
   },
   {
     name: "Change the story",
-    ask: "At last somebody counts the shells, and it is tom. Change as few cells as you " +
-      "can, so that another person is likelier than every other word.",
+    ask: "At last somebody counts the shells, and it is tom. Block as few cells as you " +
+      "can, so that another person is the likeliest word. No word may look ahead.",
     start: { mode: "model", tokens: STORY.slice(0, 19), preset: "causal", n: 1 },
     par: 2, unit: "cell",
     judge(state, { covered }) {
       const [{ word, p }] = lastWords(covered, state);
       return { score: nDifferent(state, "causal"),
-        solved: word !== "tom" && NAMES.includes(word),
-        says: `It says “${word}”, ${shared(p)}.` };
+        solved: word !== "tom" && NAMES.includes(word) && looksBack(masksOf(state)),
+        says: `It says “${word}”, ${shared(p)}.` +
+          (looksBack(masksOf(state)) ? "" : " A word looks ahead.") };
     },
   },
 ];

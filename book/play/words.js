@@ -5,6 +5,9 @@
 
 const masksOf = (state) => [allowedOf(state, 0), allowedOf(state, 1)];
 
+const looksBack = (masks) => masks.every((mask) =>
+  mask.every((line, i) => !line.slice(i + 1).some(Boolean)));
+
 // The shares of all words for one row of logits.
 function shares(logits, temperature) {
   const most = Math.max(...logits);

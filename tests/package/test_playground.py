@@ -10,15 +10,13 @@ import gzip
 import json
 import math
 import re
-import subprocess
-from pathlib import Path
 
 import matplotlib
 import numpy as np
-import playwright
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from nodes import node
 from playground_states import WORDS, states
 
 import mattn
@@ -36,25 +34,6 @@ from mattn.checks import same
 from mattn.playground import embed, playground, project, script
 from mattn.toy import TOKENS
 
-NODE = Path(playwright.__file__).parent / "driver" / "node"
-SCRIPT = Path(mattn.__file__).with_name("playground.js")
-DRIVER = """
-const core = require(process.argv[1]);
-core.audited = (problem, tokens, own) =>
-  core.audit(problem, core.change(problem, tokens, own));
-core.visit = (address, config) => {
-  const start = core.initial(config);
-  const state = core.fromAddress(address, start, config.own);
-  const again = core.toAddress(state, start);
-  return { state, again, allowed: core.allowedOf(state) };
-};
-core.there = (state, config) => core.toAddress(state, core.initial(config));
-const calls = JSON.parse(require("fs").readFileSync(0, "utf8"));
-const plain = (key, value) =>
-  typeof value === "number" && !Number.isFinite(value) ? `${value}` : value;
-process.stdout.write(JSON.stringify(
-  calls.map(([name, ...given]) => core[name](...given)), plain));
-"""
 RULES = {
     "causal": lambda T, n: causal,
     "full": lambda T, n: full,
@@ -64,19 +43,6 @@ RULES = {
     "documents": lambda T, n: causal & documents([int(i >= n) for i in range(T)]),
 }
 SIZES = range(1, 11)
-
-
-def node(calls: list[list]) -> list:
-    """What the script's functions return: ``[name, argument, …]`` each."""
-    done = subprocess.run(
-        [NODE, "-e", DRIVER, SCRIPT],
-        input=json.dumps(calls),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=True,
-    )
-    return json.loads(done.stdout)
 
 
 def matrix(name: str, T: int, n: int) -> torch.Tensor:
