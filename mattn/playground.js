@@ -1084,6 +1084,252 @@ function isDark(host) {
   return dot(rgb.slice(0, 3).map(Number), [0.299, 0.587, 0.114]) > 127.5;
 }
 
+// The matrix: a cell for each query and key, the row that is worked out beside it, and
+// decoding step by step. For a text of the trained model, if it is short, the matrix of
+// one head. tests/book/test_playground_browser.py reads all of it against mattn.
+//
+// play is what page.js hands over: { $, shadow, own, state, at, name, audited, model }.
+
+function matrixView(play) {
+  const { $, shadow, own, name } = play;
+  const grid = $(".grid");
+  const details = $(".decoding");
+  let cells = [];
+  let drawn = ""; // the tokens that the grid was built for
+
+  function build() {
+    const T = play.state.tokens.length;
+    grid.style.setProperty("--n", T);
+    const head = element("tr", {}, element("th", { scope: "col" },
+      "key →", element("br"), "query ↓"));
+    play.state.tokens.forEach((token, j) => {
+      const key = element("th", { scope: "col", "data-key": j, title: token },
+        element("b", {}, token), element("i", {}, `${j}`));
+      head.append(key);
+    });
+    head.append(
+      element("th", { scope: "col", className: "extra", title: "sum of the weights" }, "sum"),
+      element("th", { scope: "col", className: "extra mark" },
+        element("span", { className: "unseen" }, "output")),
+    );
+    grid.tHead.replaceChildren(head);
+    cells = [];
+    grid.tBodies[0].replaceChildren(...state.tokens.map((token, i) => {
+      const row = element("tr", {}, element("th", { scope: "row", title: token },
+        element("i", {}, `${i}`), element("b", {}, token)));
+      cells.push(range(T).map((j) => {
+        const cell = element("td", { role: "gridcell", "data-cell": `${i},${j}` });
+        row.append(cell);
+        return cell;
+      }));
+      row.append(element("td", { className: "extra sum" }),
+        element("td", { className: "extra mark" }));
+      return row;
+    }));
+    fit();
+  }
+
+  // Long tokens stand upright over narrow columns.
+  function fit() {
+    grid.classList.remove("tall");
+    const heads = [...grid.querySelectorAll("th[data-key] b")];
+    grid.classList.toggle("tall", heads.some((b) => b.scrollWidth > b.clientWidth + 1));
+  }
+
+  // The whole matrix of a short text, with the weights of the chosen head.
+  function drawSmall() {
+    const T = play.state.tokens.length;
+    if (T > MOST + 2 || !play.model.ready()) return;
+    rebuild();
+    grid.caption.replaceChildren(`Layer ${(play.state.head >> 1) + 1}, head ` +
+      `${(play.state.head & 1) + 1}: ${SAYS[play.state.view]}`);
+    const allowed = play.shownMask();
+    const weights = play.model.answer().weights[play.state.head >> 1][play.state.head & 1];
+    [...grid.tBodies[0].rows].forEach((line, i) => {
+      line.classList.toggle("chosen", i === play.state.row);
+      range(T).forEach((j) => paint(cells[i][j], i, j, { allowed,
+        shown: { weights: weights[i], scores: weights[i] }, absent: false, limit: 1 }));
+      line.querySelector(".sum").textContent = number(sum(weights[i]), 2);
+    });
+  }
+
+  function rebuild() {
+    const key = JSON.stringify(play.state.tokens);
+    if (key !== drawn) build();
+    drawn = key;
+  }
+
+  function drawHash() {
+    const T = play.state.tokens.length;
+    const problem = problemOf(play.state, own);
+    const { allowed } = problem;
+    const rows = attention(problem);
+    const steps = decode(problem);
+    const found = play.state.audit ? play.audited() : null;
+    const deciding = play.state.step > 0;
+    rebuild();
+    grid.caption.replaceChildren(SAYS[play.state.view], element("span", { className: "hint" },
+      " Click a cell, or press space on it, to change it."));
+
+    const limit = Math.max(1e-9, ...rows.flatMap((row, i) =>
+      row.scores.filter((_, j) => allowed[i][j]).map(Math.abs)));
+    [...grid.tBodies[0].rows].forEach((line, i) => {
+      const shown = deciding ? steps[i] : rows[i];
+      const later = deciding && i >= play.state.step;
+      line.classList.toggle("chosen", i === play.state.row);
+      range(T).forEach((j) => {
+        const absent = later || (deciding && j > i);
+        paint(cells[i][j], i, j, { allowed, shown, absent, limit });
+      });
+      const total = sum(shown.weights);
+      const sums = line.querySelector(".sum");
+      sums.textContent = later ? "" : number(total, 2);
+      const wrong = !later && play.state.late && Math.abs(total - 1) > 1e-9;
+      sums.classList.toggle("wrong", wrong);
+      sums.title = wrong ? "does not sum to 1" : "";
+      const mark = line.querySelector(".mark");
+      const leak = found?.leaks.includes(i) ?? false;
+      mark.className = `extra mark${leak ? " leak" : ""}`;
+      const [sign, word] = leak ? ["✕", "leak: moved, though earlier"]
+        : found?.moved[i] ? ["•", "moved"] : ["=", "did not move"];
+      mark.title = found ? word : "";
+      mark.replaceChildren(...(found ? [element("span", { "aria-hidden": "true" }, sign),
+        element("span", { className: "unseen" }, word)] : []));
+      line.cells[0].classList.toggle("changed", found?.token === i);
+    });
+    grid.querySelectorAll("th[data-key]").forEach((head, j) => {
+      head.classList.toggle("changed", found?.token === j);
+    });
+    drawWork(rows, steps, allowed);
+    drawDecode(problem, rows, steps);
+  }
+
+  function paint(cell, i, j, { allowed, shown, absent, limit }) {
+    const may = allowed[i][j];
+    const value = absent ? 0 : shown[play.state.view === "scores" ? "scores" : "weights"][j];
+    let look = { fill: "", ink: "" };
+    let text = "";
+    let said = `${play.state.view === "scores" ? "score" : "weight"} ${number(value, 2)}`;
+    if (absent) said = "not there yet";
+    else if (!may) text = play.state.view === "scores" ? "−∞" : "";
+    else if (play.state.view === "rule") {
+      [look, text] = [{ fill: "#0072B2", ink: "#fff" }, "✓"];
+    } else {
+      look = play.state.view === "scores"
+        ? colour(PUOR, (value / limit + 1) / 2) : colour(CIVIDIS, value);
+      text = number(value, 2);
+    }
+    cell.className = `cell${absent ? " later" : may ? "" : " blocked"}`;
+    cell.style.background = may && !absent ? look.fill : "";
+    cell.style.color = may && !absent ? look.ink : "";
+    cell.textContent = text;
+    cell.tabIndex = i === play.state.row && j === play.at ? 0 : -1;
+    cell.setAttribute("aria-label",
+      `query ${name(i)}, key ${name(j)}: ${may ? "allowed" : "blocked"}` +
+      (may || absent ? `, ${said}` : ""));
+  }
+
+  // The chosen row: score → + mask → exp → ÷ sum, with the numbers.
+  function drawWork(rows, steps, allowed) {
+    const i = play.state.row;
+    const row = play.state.step > 0 ? steps[i] : rows[i];
+    const seen = range(row.scores.length);
+    const label = (j) => `${j} ${play.state.tokens[j]}`;
+    const title = `Query ${name(i)}, worked out: score = q·k / √` +
+      `${(own ?? { q: [range(WIDTH)] }).q[0].length}` +
+      (play.state.temperature === 1 ? "" : ` / ${play.state.temperature.toFixed(1)}`);
+    const heads = ["exp(·\u00a0−\u00a0max)", "÷\u00a0sum"];
+    const bar = (value) => element("span", {}, number(value, 3));
+    const out = element("p", { className: "out" },
+      "Output, Σ weight · value: ", element("span", {}, vector(row.out)));
+    let made;
+    const notes = [];
+    if (!seen.some((j) => allowed[i][j]) && !play.state.late) {
+      const policies = emptyRow(row.scores);
+      made = table("steps", `Query ${name(i)}: an empty row, four answers`,
+        ["key", "score", "−∞", "−10⁹ filled", "−10⁴ added", "mattn"],
+        seen.map((j) => [label(j), number(row.scores[j], 2),
+          ...Object.values(policies).map((weights) => number(weights[j], 2))]),
+        [["sum", "", ...Object.values(policies).map((weights) => number(sum(weights), 2))]]);
+      notes.push("This query may see nothing. −∞ gives 0 ÷ 0. −10⁹ filled in gives all keys " +
+        "the same weight. −10⁴ added to every score cancels: as if there were no mask. mattn " +
+        "gives weights and output of exactly 0.");
+    } else if (play.state.late) {
+      made = table("steps", title, ["key", "score", ...heads, "×\u00a0mask"],
+        seen.map((j) => [label(j), number(row.scores[j], 3), number(row.exp[j], 3),
+          number(row.shares[j], 3), bar(row.weights[j])]),
+        [["sum", "", number(row.total, 3), number(sum(row.shares), 3),
+          number(sum(row.weights), 3)]]);
+      notes.push("The wrong order: blocked scores are in the sum, so the weights that are " +
+        "left need not sum to 1, and each of them depends on every key.");
+    } else {
+      made = table("steps", title, ["key", "score", "+\u00a0mask", ...heads],
+        seen.map((j) => [label(j), number(row.scores[j], 3),
+          allowed[i][j] ? number(row.scores[j], 3) : "−∞", number(row.exp[j], 3),
+          bar(row.weights[j])]),
+        [["sum", "", "", number(row.total, 3), number(sum(row.weights), 3)]]);
+    }
+    seen.forEach((j) => {
+      const line = made.tBodies[0].rows[j];
+      line.classList.toggle("off", !allowed[i][j]);
+      const last = line.cells[line.cells.length - 1];
+      if (last.firstElementChild) {
+        last.className = "share";
+        last.style.setProperty("--share", row.weights[j]);
+      }
+    });
+    const box = element("div", { className: "scroll" }, made);
+    $(".work").replaceChildren(box, out,
+      ...notes.map((note) => element("p", { className: "note" }, note)));
+    reach();
+  }
+
+  // What scrolls, on a narrow page, is reached by keyboard.
+  function reach() {
+    for (const box of shadow.querySelectorAll(".scroll")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+
+  function drawDecode(problem, rows, steps) {
+    const T = play.state.tokens.length;
+    const t = play.state.step;
+    details.open = t > 0;
+    if (!t) return;
+    for (const [act, off] of [["first", t === 1], ["back", t === 1], ["next", t === T]]) {
+      // A button that is pressed keeps the focus: it is marked, not disabled.
+      $(`[data-do=${act}]`).setAttribute("aria-disabled", off);
+    }
+    const differs = (i) => steps[i].out.some((x, c) => Math.abs(x - rows[i].out[c]) > 1e-12);
+    $(".walk p").textContent = `Step ${t} of ${T}: one query, ${name(t - 1)}, over ` +
+      `${several(t, "key")}.`;
+    $(".cache").replaceChildren(table("steps", "The cache", ["position", "key", "value"],
+      range(T).map((i) => [`${i} ${play.state.tokens[i]}`,
+        i < t ? vector(problem.k[i]) : "–", i < t ? vector(problem.v[i]) : "–"])));
+    const [D, Dv] = [problem.q[0].length, problem.v[0].length];
+    const costs = range(t).map((i) => multiplications(i + 1, D, Dv, own ? 0 : WIDTH));
+    const total = (kind) => thousands(sum(costs.map((cost) => cost[kind])));
+    $(".count").replaceChildren(table("steps", "Multiplications",
+      ["", "this step", "so far"],
+      [["with the cache", thousands(costs[t - 1].cached), total("cached")],
+        ["without", thousands(costs[t - 1].anew), total("anew")]]));
+    const wrong = range(t).filter(differs);
+    $("details .note").textContent = (wrong.length
+      ? `${wrong.length === 1 ? `Output ${wrong[0]} is not that` : `Outputs ${list(wrong)} are not those`}` +
+        " of the whole matrix, which reads keys that do not exist yet when decoding."
+      : `${t === 1 ? "Output 0 is that" : `Outputs 0 to ${t - 1} are those`} of the whole ` +
+        "matrix.") +
+      ` Counted: ${own ? "" : "the maps to q, k and v, "}scores and weighted sums; without ` +
+      "a cache every step computes all rows, all columns, anew.";
+  }
+
+  return {
+    drawHash, drawSmall, fit, reach,
+    focus: (i, j) => cells[i][j].focus({ preventScroll: true }),
+  };
+}
+
 // The view of the trained decoder: the words as a strip, the mask and the heads as small
 // maps, bars of the next word with their entropy, and writing on with the cache.
 //
@@ -1359,7 +1605,7 @@ function modelView(play) {
 //
 // tests/book/test_playground_model_browser.py plays them.
 
-function puzzleView(play, model) {
+function puzzleView(play) {
   const { $ } = play;
   const box = $(".puzzles");
   const goals = PUZZLES.map(({ name }, i) => element("button", { type: "button",
@@ -1403,6 +1649,145 @@ function puzzleView(play, model) {
   return { begin, draw };
 }
 
+// Mouse and keys: clicks, painting, walking from cell to cell, undo and redo.
+//
+// play is what page.js hands over. tests/book/test_playground_browser.py and
+// test_playground_model_browser.py do all of it in a browser.
+
+function hands(play) {
+  const { $, shadow } = play;
+  let painted = false; // a click that ends a stroke changes nothing more
+  let stroke = null; // what the mouse is painting: { value, name, done }
+
+  shadow.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-do]");
+    if (button && button.getAttribute("aria-disabled") !== "true") {
+      play.actions[button.dataset.do]();
+    }
+    const cell = event.target.closest("[data-cell]");
+    if (cell && !painted) {
+      const [i, j] = placeOf(cell);
+      play.toggle(i, j, event);
+      focusCell(cell, i, j);
+    }
+    painted = false;
+    const head = event.target.closest(".grid tbody th");
+    if (head) play.chooseRow(head.parentElement.sectionRowIndex);
+    const looks = event.target.closest("[data-head]");
+    if (looks) play.set({ head: +looks.dataset.head }, `${looks.innerText.replace(/\n/g, ": ")}.`);
+    const word = event.target.closest("[data-word]");
+    if (word) play.model.hangs(word.dataset.word);
+    const goal = event.target.closest("[data-goal]");
+    if (goal) play.puzzles.begin(+goal.dataset.goal);
+    const map = event.target.closest(".where svg");
+    if (map) {
+      const { top, height } = map.getBoundingClientRect();
+      const T = play.state.tokens.length;
+      const row = Math.floor((event.clientY - top) / height * (T + 1) - 0.5);
+      play.walkRow(clamp(row, 0, T - 1) - play.state.row);
+    }
+  });
+
+  // ------------------------------------------------ painting with the mouse
+
+  const placeOf = (cell) => cell.dataset.cell.split(",").map(Number);
+  function focusCell(cell, i, j) {
+    if (cell.closest(".strip")) play.model.focus(j);
+    else play.matrix.focus(i, j);
+  }
+  shadow.addEventListener("pointerdown", (event) => {
+    const cell = event.target.closest("[data-cell]");
+    painted = false;
+    if (!cell || event.button || event.pointerType === "touch") return;
+    const [i, j] = placeOf(cell);
+    stroke = { value: !play.shownMask()[i][j], name: `stroke ${event.timeStamp}`,
+      done: new Set([cell.dataset.cell]) };
+    play.toggle(i, j, event, stroke.value, stroke.name);
+    painted = true;
+    focusCell(cell, i, j);
+    event.preventDefault();
+  });
+  shadow.addEventListener("pointermove", (event) => {
+    if (!stroke || !(event.buttons & 1)) return;
+    const cell = shadow.elementFromPoint(event.clientX, event.clientY)
+      ?.closest("[data-cell]");
+    if (!cell || stroke.done.has(cell.dataset.cell)) return;
+    stroke.done.add(cell.dataset.cell);
+    play.toggle(...placeOf(cell), {}, stroke.value, stroke.name);
+  });
+  window.addEventListener("pointerup", () => {
+    if (stroke && stroke.done.size > 1) {
+      const next = play.state.mode === "model" && play.model.ready()
+        ? ` Next word: ${play.model.top(play.state.row)}.` : "";
+      play.say(`${several(stroke.done.size, "cell")} ` +
+        `${stroke.value ? "allowed" : "blocked"}.${next}`);
+    }
+    stroke = null;
+    setTimeout(() => { painted = false; });
+  });
+
+  // ------------------------------------------------------------------- keys
+
+  shadow.addEventListener("keydown", (event) => {
+    const key = event.key.toLowerCase();
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y")) {
+      play.go(key === "y" || event.shiftKey ? "redo" : "undo");
+      event.preventDefault();
+    } else if (event.key === "Escape" && play.model.playing) {
+      play.model.stop();
+      play.say("Stopped.");
+    } else if (event.key === "?" && event.target.localName !== "input") {
+      play.actions.keys();
+    } else return;
+    event.stopPropagation();
+  });
+  $(".strip").addEventListener("keydown", (event) => {
+    const cell = event.target.closest("[data-cell]");
+    if (!cell || event.ctrlKey || event.metaKey) return;
+    const last = play.state.tokens.length - 1;
+    const [i, j] = placeOf(cell);
+    const to = { ArrowLeft: j - 1, ArrowRight: j + 1, Home: 0, End: last }[event.key];
+    const press = event.key === " " || event.key === "Enter";
+    if (press && !event.shiftKey && !event.altKey) return; // a button: its click comes
+    if (press) play.toggle(i, j, event);
+    else if (event.key === "ArrowUp") play.walkRow(-1);
+    else if (event.key === "ArrowDown") play.walkRow(1);
+    else if (to === undefined) return;
+    else {
+      play.at = clamp(to, 0, last);
+      play.model.draw();
+    }
+    event.preventDefault();
+    event.stopPropagation();
+    play.model.focus(play.at);
+  });
+  $(".strip").addEventListener("keyup", (event) => {
+    if (event.key === " " && (event.shiftKey || event.altKey)) event.preventDefault();
+  });
+  $(".grid").addEventListener("keydown", (event) => {
+    const cell = event.target.closest("[data-cell]");
+    if (!cell || event.metaKey) return;
+    const last = play.state.tokens.length - 1;
+    let [i, j] = cell.dataset.cell.split(",").map(Number);
+    if (event.key === " " || event.key === "Enter") play.toggle(i, j, event);
+    else if (event.altKey) return;
+    else {
+      if (event.key === "ArrowUp") i--;
+      else if (event.key === "ArrowDown") i++;
+      else if (event.key === "ArrowLeft") j--;
+      else if (event.key === "ArrowRight") j++;
+      else if (event.key === "Home") [i, j] = [event.ctrlKey ? 0 : i, 0];
+      else if (event.key === "End") [i, j] = [event.ctrlKey ? last : i, last];
+      else return;
+      play.at = clamp(j, 0, last);
+      play.set({ row: clamp(i, 0, last) });
+    }
+    event.preventDefault();
+    event.stopPropagation();
+    play.matrix.focus(play.state.row, play.at);
+  });
+}
+
 // The widget on a page: its state, its history, its controls, and the view of today's
 // modes; the model's view and the puzzles are scripts of their own. By mouse and by
 // keyboard: tests/book/test_playground_browser.py.
@@ -1427,15 +1812,11 @@ function mount(host) {
     !document.querySelector("#jupyter-config-data, .jp-Notebook, [data-jupyter-widgets-cdn]");
   let state = { ...start };
   let at = 0; // the key position of the cell that the keyboard is on
-  let cells = [];
-  let drawn = ""; // the tokens that the grid was built for
   let timer = 0;
   const past = timeline();
-  let stroke = null; // what the mouse is painting: { value, layer of cells done }
   let later = ""; // said after what a change says of itself
 
   const sentence = $(".sentence input");
-  const grid = $(".grid");
   const status = $("[role=status]");
   const details = $(".decoding");
   const say = (text) => {
@@ -1447,9 +1828,11 @@ function mount(host) {
   const play = {
     $, shadow, own, start, base: BASE, set, say, name, later: (text) => { later = text; },
     get state() { return state; }, get at() { return at; }, set at(j) { at = j; },
+    audited, chooseRow, go, shownMask, toggle, walkRow,
   };
-  const model = modelView(play);
-  const puzzles = puzzleView(play, model);
+  const model = play.model = modelView(play);
+  const matrixes = play.matrix = matrixView(play);
+  const puzzles = play.puzzles = puzzleView(play);
 
   const CHOICES = [
     ["presets", Object.keys(RULES), choosePreset], ["views", VIEWS, chooseView],
@@ -1588,7 +1971,10 @@ function mount(host) {
     set({ view }, SAYS[view]);
   }
 
-  const shownMask = () => allowedOf(state, state.layer === "2" ? 1 : 0);
+  function shownMask() {
+    return allowedOf(state, state.layer === "2" ? 1 : 0);
+  }
+
   const words = ({ mode, tokens }) => tokens.slice(mode === "model" ? 1 : 0).join(" ");
 
   // Allow or block a cell; with Shift the rest of its row too, with Alt its column.
@@ -1659,10 +2045,10 @@ function mount(host) {
     }
   }
 
-  const audited = () => {
+  function audited() {
     const problem = problemOf(state, own);
     return audit(problem, change(problem, state.tokens, own));
-  };
+  }
 
   function walkRow(by) {
     const row = clamp(state.row + by, 0, state.tokens.length - 1);
@@ -1678,7 +2064,7 @@ function mount(host) {
       `${several(step, "value")} in the cache.`);
   }
 
-  const ACTIONS = {
+  const ACTIONS = play.actions = {
     audit: runAudit,
     reset: () => {
       model.stop();
@@ -1739,45 +2125,6 @@ function mount(host) {
 
   // ------------------------------------------------------------- drawing
 
-  function build() {
-    const T = state.tokens.length;
-    grid.style.setProperty("--n", T);
-    const head = element("tr", {}, element("th", { scope: "col" },
-      "key →", element("br"), "query ↓"));
-    state.tokens.forEach((token, j) => {
-      const key = element("th", { scope: "col", "data-key": j, title: token },
-        element("b", {}, token), element("i", {}, `${j}`));
-      head.append(key);
-    });
-    head.append(
-      element("th", { scope: "col", className: "extra", title: "sum of the weights" }, "sum"),
-      element("th", { scope: "col", className: "extra mark" },
-        element("span", { className: "unseen" }, "output")),
-    );
-    grid.tHead.replaceChildren(head);
-    cells = [];
-    grid.tBodies[0].replaceChildren(...state.tokens.map((token, i) => {
-      const row = element("tr", {}, element("th", { scope: "row", title: token },
-        element("i", {}, `${i}`), element("b", {}, token)));
-      cells.push(range(T).map((j) => {
-        const cell = element("td", { role: "gridcell", "data-cell": `${i},${j}` });
-        row.append(cell);
-        return cell;
-      }));
-      row.append(element("td", { className: "extra sum" }),
-        element("td", { className: "extra mark" }));
-      return row;
-    }));
-    fit();
-  }
-
-  // Long tokens stand upright over narrow columns.
-  function fit() {
-    grid.classList.remove("tall");
-    const heads = [...grid.querySelectorAll("th[data-key] b")];
-    grid.classList.toggle("tall", heads.some((b) => b.scrollWidth > b.clientWidth + 1));
-  }
-
   function drawControls() {
     const T = state.tokens.length;
     const reads = state.mode === "model";
@@ -1817,200 +2164,13 @@ function mount(host) {
     drawControls();
     if (state.mode === "model") {
       model.draw();
-      drawSmall();
-    } else drawHash();
-  }
-
-  // The whole matrix of a short text, with the weights of the chosen head.
-  function drawSmall() {
-    const T = state.tokens.length;
-    if (T > MOST + 2 || !model.ready()) return;
-    rebuild();
-    grid.caption.replaceChildren(`Layer ${(state.head >> 1) + 1}, head ` +
-      `${(state.head & 1) + 1}: ${SAYS[state.view]}`);
-    const allowed = shownMask();
-    const weights = model.answer().weights[state.head >> 1][state.head & 1];
-    [...grid.tBodies[0].rows].forEach((line, i) => {
-      line.classList.toggle("chosen", i === state.row);
-      range(T).forEach((j) => paint(cells[i][j], i, j, { allowed,
-        shown: { weights: weights[i], scores: weights[i] }, absent: false, limit: 1 }));
-      line.querySelector(".sum").textContent = number(sum(weights[i]), 2);
-    });
-  }
-
-  function rebuild() {
-    const key = JSON.stringify(state.tokens);
-    if (key !== drawn) build();
-    drawn = key;
-  }
-
-  function drawHash() {
-    const T = state.tokens.length;
-    const problem = problemOf(state, own);
-    const { allowed } = problem;
-    const rows = attention(problem);
-    const steps = decode(problem);
-    const found = state.audit ? audited() : null;
-    const deciding = state.step > 0;
-    rebuild();
-    grid.caption.replaceChildren(SAYS[state.view], element("span", { className: "hint" },
-      " Click a cell, or press space on it, to change it."));
-
-    const limit = Math.max(1e-9, ...rows.flatMap((row, i) =>
-      row.scores.filter((_, j) => allowed[i][j]).map(Math.abs)));
-    [...grid.tBodies[0].rows].forEach((line, i) => {
-      const shown = deciding ? steps[i] : rows[i];
-      const later = deciding && i >= state.step;
-      line.classList.toggle("chosen", i === state.row);
-      range(T).forEach((j) => {
-        const absent = later || (deciding && j > i);
-        paint(cells[i][j], i, j, { allowed, shown, absent, limit });
-      });
-      const total = sum(shown.weights);
-      const sums = line.querySelector(".sum");
-      sums.textContent = later ? "" : number(total, 2);
-      const wrong = !later && state.late && Math.abs(total - 1) > 1e-9;
-      sums.classList.toggle("wrong", wrong);
-      sums.title = wrong ? "does not sum to 1" : "";
-      const mark = line.querySelector(".mark");
-      const leak = found?.leaks.includes(i) ?? false;
-      mark.className = `extra mark${leak ? " leak" : ""}`;
-      const [sign, word] = leak ? ["✕", "leak: moved, though earlier"]
-        : found?.moved[i] ? ["•", "moved"] : ["=", "did not move"];
-      mark.title = found ? word : "";
-      mark.replaceChildren(...(found ? [element("span", { "aria-hidden": "true" }, sign),
-        element("span", { className: "unseen" }, word)] : []));
-      line.cells[0].classList.toggle("changed", found?.token === i);
-    });
-    grid.querySelectorAll("th[data-key]").forEach((head, j) => {
-      head.classList.toggle("changed", found?.token === j);
-    });
-    drawWork(rows, steps, allowed);
-    drawDecode(problem, rows, steps);
-  }
-
-  function paint(cell, i, j, { allowed, shown, absent, limit }) {
-    const may = allowed[i][j];
-    const value = absent ? 0 : shown[state.view === "scores" ? "scores" : "weights"][j];
-    let look = { fill: "", ink: "" };
-    let text = "";
-    let said = `${state.view === "scores" ? "score" : "weight"} ${number(value, 2)}`;
-    if (absent) said = "not there yet";
-    else if (!may) text = state.view === "scores" ? "−∞" : "";
-    else if (state.view === "rule") {
-      [look, text] = [{ fill: "#0072B2", ink: "#fff" }, "✓"];
-    } else {
-      look = state.view === "scores"
-        ? colour(PUOR, (value / limit + 1) / 2) : colour(CIVIDIS, value);
-      text = number(value, 2);
-    }
-    cell.className = `cell${absent ? " later" : may ? "" : " blocked"}`;
-    cell.style.background = may && !absent ? look.fill : "";
-    cell.style.color = may && !absent ? look.ink : "";
-    cell.textContent = text;
-    cell.tabIndex = i === state.row && j === at ? 0 : -1;
-    cell.setAttribute("aria-label",
-      `query ${name(i)}, key ${name(j)}: ${may ? "allowed" : "blocked"}` +
-      (may || absent ? `, ${said}` : ""));
-  }
-
-  // The chosen row: score → + mask → exp → ÷ sum, with the numbers.
-  function drawWork(rows, steps, allowed) {
-    const i = state.row;
-    const row = state.step > 0 ? steps[i] : rows[i];
-    const seen = range(row.scores.length);
-    const label = (j) => `${j} ${state.tokens[j]}`;
-    const title = `Query ${name(i)}, worked out: score = q·k / √` +
-      `${(own ?? { q: [range(WIDTH)] }).q[0].length}` +
-      (state.temperature === 1 ? "" : ` / ${state.temperature.toFixed(1)}`);
-    const heads = ["exp(·\u00a0−\u00a0max)", "÷\u00a0sum"];
-    const bar = (value) => element("span", {}, number(value, 3));
-    const out = element("p", { className: "out" },
-      "Output, Σ weight · value: ", element("span", {}, vector(row.out)));
-    let made;
-    const notes = [];
-    if (!seen.some((j) => allowed[i][j]) && !state.late) {
-      const policies = emptyRow(row.scores);
-      made = table("steps", `Query ${name(i)}: an empty row, four answers`,
-        ["key", "score", "−∞", "−10⁹ filled", "−10⁴ added", "mattn"],
-        seen.map((j) => [label(j), number(row.scores[j], 2),
-          ...Object.values(policies).map((weights) => number(weights[j], 2))]),
-        [["sum", "", ...Object.values(policies).map((weights) => number(sum(weights), 2))]]);
-      notes.push("This query may see nothing. −∞ gives 0 ÷ 0. −10⁹ filled in gives all keys " +
-        "the same weight. −10⁴ added to every score cancels: as if there were no mask. mattn " +
-        "gives weights and output of exactly 0.");
-    } else if (state.late) {
-      made = table("steps", title, ["key", "score", ...heads, "×\u00a0mask"],
-        seen.map((j) => [label(j), number(row.scores[j], 3), number(row.exp[j], 3),
-          number(row.shares[j], 3), bar(row.weights[j])]),
-        [["sum", "", number(row.total, 3), number(sum(row.shares), 3),
-          number(sum(row.weights), 3)]]);
-      notes.push("The wrong order: blocked scores are in the sum, so the weights that are " +
-        "left need not sum to 1, and each of them depends on every key.");
-    } else {
-      made = table("steps", title, ["key", "score", "+\u00a0mask", ...heads],
-        seen.map((j) => [label(j), number(row.scores[j], 3),
-          allowed[i][j] ? number(row.scores[j], 3) : "−∞", number(row.exp[j], 3),
-          bar(row.weights[j])]),
-        [["sum", "", "", number(row.total, 3), number(sum(row.weights), 3)]]);
-    }
-    seen.forEach((j) => {
-      const line = made.tBodies[0].rows[j];
-      line.classList.toggle("off", !allowed[i][j]);
-      const last = line.cells[line.cells.length - 1];
-      if (last.firstElementChild) {
-        last.className = "share";
-        last.style.setProperty("--share", row.weights[j]);
-      }
-    });
-    const box = element("div", { className: "scroll" }, made);
-    $(".work").replaceChildren(box, out,
-      ...notes.map((note) => element("p", { className: "note" }, note)));
-    reach();
-  }
-
-  // What scrolls, on a narrow page, is reached by keyboard.
-  function reach() {
-    for (const box of shadow.querySelectorAll(".scroll")) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
-    }
-  }
-
-  function drawDecode(problem, rows, steps) {
-    const T = state.tokens.length;
-    const t = state.step;
-    details.open = t > 0;
-    if (!t) return;
-    for (const [act, off] of [["first", t === 1], ["back", t === 1], ["next", t === T]]) {
-      // A button that is pressed keeps the focus: it is marked, not disabled.
-      $(`[data-do=${act}]`).setAttribute("aria-disabled", off);
-    }
-    const differs = (i) => steps[i].out.some((x, c) => Math.abs(x - rows[i].out[c]) > 1e-12);
-    $(".walk p").textContent = `Step ${t} of ${T}: one query, ${name(t - 1)}, over ` +
-      `${several(t, "key")}.`;
-    $(".cache").replaceChildren(table("steps", "The cache", ["position", "key", "value"],
-      range(T).map((i) => [`${i} ${state.tokens[i]}`,
-        i < t ? vector(problem.k[i]) : "–", i < t ? vector(problem.v[i]) : "–"])));
-    const [D, Dv] = [problem.q[0].length, problem.v[0].length];
-    const costs = range(t).map((i) => multiplications(i + 1, D, Dv, own ? 0 : WIDTH));
-    const total = (kind) => thousands(sum(costs.map((cost) => cost[kind])));
-    $(".count").replaceChildren(table("steps", "Multiplications",
-      ["", "this step", "so far"],
-      [["with the cache", thousands(costs[t - 1].cached), total("cached")],
-        ["without", thousands(costs[t - 1].anew), total("anew")]]));
-    const wrong = range(t).filter(differs);
-    $("details .note").textContent = (wrong.length
-      ? `${wrong.length === 1 ? `Output ${wrong[0]} is not that` : `Outputs ${list(wrong)} are not those`}` +
-        " of the whole matrix, which reads keys that do not exist yet when decoding."
-      : `${t === 1 ? "Output 0 is that" : `Outputs 0 to ${t - 1} are those`} of the whole ` +
-        "matrix.") +
-      ` Counted: ${own ? "" : "the maps to q, k and v, "}scores and weighted sums; without ` +
-      "a cache every step computes all rows, all columns, anew.";
+      matrixes.drawSmall();
+    } else matrixes.drawHash();
   }
 
   // -------------------------------------------------------------- events
 
+  hands(play);
   sentence.addEventListener("input", typed);
   sentence.addEventListener("change", () => { sentence.value = words(state); });
   $(".number input").addEventListener("input", (event) => {
@@ -2045,104 +2205,6 @@ function mount(host) {
         : "here every row still sums to 1.")
       : "Mask first, softmax second.");
   });
-  shadow.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-do]");
-    if (button && button.getAttribute("aria-disabled") !== "true") {
-      ACTIONS[button.dataset.do]();
-    }
-    const cell = event.target.closest("[data-cell]");
-    if (cell && !painted) {
-      const [i, j] = placeOf(cell);
-      toggle(i, j, event);
-      focusCell(cell, i, j);
-    }
-    painted = false;
-    const head = event.target.closest(".grid tbody th");
-    if (head) chooseRow(head.parentElement.sectionRowIndex);
-    const looks = event.target.closest("[data-head]");
-    if (looks) set({ head: +looks.dataset.head }, `${looks.innerText.replace(/\n/g, ": ")}.`);
-    const word = event.target.closest("[data-word]");
-    if (word) model.hangs(word.dataset.word);
-    const goal = event.target.closest("[data-goal]");
-    if (goal) puzzles.begin(+goal.dataset.goal);
-    const map = event.target.closest(".where svg");
-    if (map) {
-      const { top, height } = map.getBoundingClientRect();
-      const T = state.tokens.length;
-      const row = Math.floor((event.clientY - top) / height * (T + 1) - 0.5);
-      walkRow(clamp(row, 0, T - 1) - state.row);
-    }
-  });
-
-  // ------------------------------------------------ painting with the mouse
-
-  let painted = false; // a click that ends a stroke changes nothing more
-  const placeOf = (cell) => cell.dataset.cell.split(",").map(Number);
-  function focusCell(cell, i, j) {
-    if (cell.closest(".strip")) model.focus(j);
-    else cells[i][j].focus({ preventScroll: true });
-  }
-  shadow.addEventListener("pointerdown", (event) => {
-    const cell = event.target.closest("[data-cell]");
-    painted = false;
-    if (!cell || event.button || event.pointerType === "touch") return;
-    const [i, j] = placeOf(cell);
-    stroke = { value: !shownMask()[i][j], name: `stroke ${event.timeStamp}`,
-      done: new Set([cell.dataset.cell]), strip: cell.closest(".strip") !== null };
-    toggle(i, j, event, stroke.value, stroke.name);
-    painted = true;
-    focusCell(cell, i, j);
-    event.preventDefault();
-  });
-  shadow.addEventListener("pointermove", (event) => {
-    if (!stroke || !(event.buttons & 1)) return;
-    const cell = shadow.elementFromPoint(event.clientX, event.clientY)
-      ?.closest("[data-cell]");
-    if (!cell || stroke.done.has(cell.dataset.cell)) return;
-    stroke.done.add(cell.dataset.cell);
-    toggle(...placeOf(cell), {}, stroke.value, stroke.name);
-  });
-  window.addEventListener("pointerup", () => {
-    if (stroke && stroke.done.size > 1) {
-      say(`${several(stroke.done.size, "cell")} ${stroke.value ? "allowed" : "blocked"}.` +
-        (state.mode === "model" && model.ready() ? ` Next word: ${model.top(state.row)}.` : ""));
-    }
-    stroke = null;
-  });
-
-  // ------------------------------------------------------------------- keys
-
-  shadow.addEventListener("keydown", (event) => {
-    const key = event.key.toLowerCase();
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y")) {
-      go(key === "y" || event.shiftKey ? "redo" : "undo");
-      event.preventDefault();
-    } else if (event.key === "Escape" && model.playing) {
-      model.stop();
-      say("Stopped.");
-    } else if (event.key === "?" && event.target.localName !== "input") {
-      ACTIONS.keys();
-    } else return;
-    event.stopPropagation();
-  });
-  $(".strip").addEventListener("keydown", (event) => {
-    const cell = event.target.closest("[data-cell]");
-    if (!cell || event.ctrlKey || event.metaKey) return;
-    const last = state.tokens.length - 1;
-    const [i, j] = placeOf(cell);
-    const to = { ArrowLeft: j - 1, ArrowRight: j + 1, Home: 0, End: last }[event.key];
-    if (event.key === " " || event.key === "Enter") toggle(i, j, event);
-    else if (event.key === "ArrowUp") walkRow(-1);
-    else if (event.key === "ArrowDown") walkRow(1);
-    else if (to === undefined) return;
-    else {
-      at = clamp(to, 0, last);
-      model.draw();
-    }
-    event.preventDefault();
-    event.stopPropagation();
-    model.focus(at);
-  });
   $(".seed input").addEventListener("change", (event) => {
     const seed = clamp(Math.round(+event.target.value) || 0, 0, 9999);
     set({ seed }, seed ? `Words are thrown, with dice ${seed}.` : "The likeliest word.");
@@ -2151,28 +2213,6 @@ function mount(host) {
     { cached: event.target.checked },
     event.target.checked ? "Read word by word, with a cache." : "Read all at once."));
   $(".writing").addEventListener("toggle", () => state.mode === "model" && draw());
-  grid.addEventListener("keydown", (event) => {
-    const cell = event.target.closest("[data-cell]");
-    if (!cell || event.metaKey) return;
-    const last = state.tokens.length - 1;
-    let [i, j] = cell.dataset.cell.split(",").map(Number);
-    if (event.key === " " || event.key === "Enter") toggle(i, j, event);
-    else if (event.altKey) return;
-    else {
-      if (event.key === "ArrowUp") i--;
-      else if (event.key === "ArrowDown") i++;
-      else if (event.key === "ArrowLeft") j--;
-      else if (event.key === "ArrowRight") j++;
-      else if (event.key === "Home") [i, j] = [event.ctrlKey ? 0 : i, 0];
-      else if (event.key === "End") [i, j] = [event.ctrlKey ? last : i, last];
-      else return;
-      at = clamp(j, 0, last);
-      set({ row: clamp(i, 0, last) });
-    }
-    event.preventDefault();
-    event.stopPropagation();
-    cells[state.row][at].focus();
-  });
   details.querySelector("summary").addEventListener("click", (event) => {
     event.preventDefault();
     if (state.step) set({ step: 0 }, "All queries at once.");
@@ -2204,8 +2244,8 @@ function mount(host) {
     watcher.observe(watched, { attributes: true });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
-  new ResizeObserver(fit).observe($(".map"));
-  new ResizeObserver(reach).observe($(".work"));
+  new ResizeObserver(matrixes.fit).observe($(".map"));
+  new ResizeObserver(matrixes.reach).observe($(".work"));
   window.addEventListener("hashchange", read);
   $("[data-do=copy]").hidden = !addressed;
   // Notebook editors listen for single keys everywhere but here.

@@ -14,7 +14,7 @@ __all__ = ["JOINED", "joined"]
 HERE = ROOT / "book" / "play"
 JOINED = ROOT / "mattn" / "playground.js"
 CORE = ("texts", "arithmetic", "state", "words", "puzzles", "share", "colours")
-PAGE = ("elements", "model", "puzzling", "page")
+PAGE = ("elements", "matrix", "model", "puzzling", "hands", "page")
 HEAD = """\
 // The mask playground: change a mask and see what masked self-attention does.
 //

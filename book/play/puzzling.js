@@ -2,7 +2,7 @@
 //
 // tests/book/test_playground_model_browser.py plays them.
 
-function puzzleView(play, model) {
+function puzzleView(play) {
   const { $ } = play;
   const box = $(".puzzles");
   const goals = PUZZLES.map(({ name }, i) => element("button", { type: "button",
