@@ -917,16 +917,17 @@ details > div { margin-top: 0.7rem; }
 .place svg { cursor: pointer; }
 svg .shut { fill: url(#hatch); }
 pattern rect { fill: var(--blocked); }
-pattern path { stroke: #8C8C8C; stroke-width: 0.35; }
+pattern path { stroke: #8C8C8C; stroke-width: 1px; vector-effect: non-scaling-stroke; }
 svg .half { fill: #56B4E9; }
-svg .asked { fill: none; stroke: var(--query); stroke-width: 0.6; }
+svg .asked { fill: none; stroke: var(--query); stroke-width: 2px;
+  vector-effect: non-scaling-stroke; }
 :host([data-dark]) pattern rect { fill: #4a525c; }
 :host([data-dark]) pattern path { stroke: #7a828c; }
 .place figcaption { color: var(--faint); margin-bottom: 0.3rem; }
 .heads { flex: 1 1 24rem; min-width: 0; }
 .heads > div { display: grid; gap: 0.5rem;
   grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
-.head { padding: 0.4rem; text-align: left; font-size: 0.8125rem; overflow-wrap: anywhere; }
+.head { padding: 0.4rem; text-align: left; align-self: start; font-size: 0.8125rem; overflow-wrap: anywhere; }
 .head b { display: block; font-weight: 600; }
 .head[aria-pressed="true"], .goals [aria-pressed="true"] {
   outline: 2px solid var(--allowed); }
@@ -954,6 +955,11 @@ svg .asked { fill: none; stroke: var(--query); stroke-width: 0.6; }
   .grid tbody th i { margin-right: 0.15rem; font-size: 0.625rem; }
   .mark { min-width: 1rem; }
 }
+@media (forced-colors: active) {
+  .pills input:checked + span { forced-color-adjust: none; background: Highlight;
+    border-color: Highlight; color: HighlightText; }
+  .head[aria-pressed="true"], .goals [aria-pressed="true"] { outline-color: Highlight; }
+}
 @media print {
   section { color: #000; background: #fff; color-scheme: light; break-inside: avoid; }
   .controls, .bar, .walk button, .rows, .keys, .code, .hint { display: none; }
@@ -961,6 +967,7 @@ svg .asked { fill: none; stroke: var(--query); stroke-width: 0.6; }
   details:not([open]) { display: none; }
   .cell:hover { box-shadow: none; }
 }
+section[data-mode="model"] .rule { display: none; }
 section[data-mode="hash"] .model-only, section[data-mode="model"] .hash-only,
 section[data-mode="model"] .map.large { display: none; }
 `;
@@ -1114,7 +1121,7 @@ function matrixView(play) {
     );
     grid.tHead.replaceChildren(head);
     cells = [];
-    grid.tBodies[0].replaceChildren(...state.tokens.map((token, i) => {
+    grid.tBodies[0].replaceChildren(...play.state.tokens.map((token, i) => {
       const row = element("tr", {}, element("th", { scope: "row", title: token },
         element("i", {}, `${i}`), element("b", {}, token)));
       cells.push(range(T).map((j) => {
@@ -1311,7 +1318,7 @@ function matrixView(play) {
     const costs = range(t).map((i) => multiplications(i + 1, D, Dv, own ? 0 : WIDTH));
     const total = (kind) => thousands(sum(costs.map((cost) => cost[kind])));
     $(".count").replaceChildren(table("steps", "Multiplications",
-      ["", "this step", "so far"],
+      ["way", "this step", "so far"],
       [["with the cache", thousands(costs[t - 1].cached), total("cached")],
         ["without", thousands(costs[t - 1].anew), total("anew")]]));
     const wrong = range(t).filter(differs);
@@ -1340,27 +1347,23 @@ const N_BARS = 6;
 const N_LAYERS = 2, N_HEADS = 2; // of the models that are shipped
 const SVG = "http://www.w3.org/2000/svg";
 
-// Small maps: rows of runs of one colour, in a square of T by T.
+// Small maps: a path for each colour, of the runs that have it, in a square of T by T.
 function smallMap(T, rows, label, row) {
   const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `-0.5 -0.5 ${T + 1} ${T + 1}`);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", label);
-  svg.setAttribute("shape-rendering", "crispEdges");
-  svg.innerHTML = '<pattern id="hatch" width="2" height="2" patternUnits="userSpaceOnUse" ' +
-    'patternTransform="rotate(-45)"><rect width="2" height="2"/><path d="M0 0.25H2"/></pattern>';
-  const part = (x, y, width, height, className, fill) => {
-    const rect = document.createElementNS(SVG, "rect");
-    for (const [key, value] of Object.entries({ x, y, width, height, class: className })) {
-      rect.setAttribute(key, value);
-    }
-    if (fill) rect.setAttribute("fill", fill);
-    svg.append(rect);
-  };
-  rows.forEach((line, i) => runsOf(line).forEach(([j, n, what]) =>
-    part(j, i, n, 1, what.startsWith("#") || what.startsWith("rgb") ? "" : what,
-      what.startsWith("#") || what.startsWith("rgb") ? what : "")));
-  part(0, row, T, 1, "asked");
+  for (const [key, value] of Object.entries({ viewBox: `-0.5 -0.5 ${T + 1} ${T + 1}`,
+    role: "img", "aria-label": label, "shape-rendering": "crispEdges" })) {
+    svg.setAttribute(key, value);
+  }
+  const paths = {};
+  rows.forEach((line, i) => runsOf(line).forEach(([j, n, what]) => {
+    paths[what] = `${paths[what] ?? ""}M${j} ${i}h${n}v1h${-n}z`;
+  }));
+  const drawn = Object.entries(paths).map(([what, d]) => `<path d="${d}" ` +
+    `${/^[a-z]+$/.test(what) ? "class" : "fill"}="${what}"/>`);
+  const wide = (T + 1) / 20; // between two lines, whatever the size of a cell
+  svg.innerHTML = `<pattern id="hatch" width="${wide}" height="${wide}" patternUnits=` +
+    `"userSpaceOnUse" patternTransform="rotate(-45)"><rect width="${wide}" height="${wide}"/>` +
+    `<path d="M0 ${wide / 2}H${wide}"/></pattern>${drawn.join("")}<rect class="asked" y="${row}" width="${T}" height="1"/>`;
   return svg;
 }
 
@@ -1444,7 +1447,8 @@ function modelView(play) {
     const T = state.tokens.length;
     const masks = masksOf(state);
     if (buttons.map((b) => b.textContent).join(" ") !== state.tokens.join(" ")) buildStrip();
-    $(".asks").textContent = `Query ${play.name(state.row)} may look at:`;
+    $(".asks").textContent = `${$(".rule").textContent}: query ${play.name(state.row)} ` +
+      "may look at";
     const shown = masks[state.layer === "2" ? 1 : 0][state.row];
     const halves = masks[0][state.row].map((may, j) => may !== masks[1][state.row][j]);
     const found = ready() ? answer() : null;
@@ -1531,7 +1535,7 @@ function modelView(play) {
       Math.max(...row.map((value, w) => Math.abs(value - steps.logits[i][w])))));
     const same = off < 1e-9;
     $(".writing .cache").replaceChildren(table("steps", `The last word, row ${T - 1}`,
-      ["", "rows", "cells of the mask"],
+      ["way", "rows", "cells of the mask"],
       [["with the cache", "1", `${T}`], ["without", `${T}`, `${T * T}`]]));
     $(".writing .note").textContent = (same
       ? "The cache changes no number: the largest difference of two logits is " +

@@ -28,7 +28,7 @@ function matrixView(play) {
     );
     grid.tHead.replaceChildren(head);
     cells = [];
-    grid.tBodies[0].replaceChildren(...state.tokens.map((token, i) => {
+    grid.tBodies[0].replaceChildren(...play.state.tokens.map((token, i) => {
       const row = element("tr", {}, element("th", { scope: "row", title: token },
         element("i", {}, `${i}`), element("b", {}, token)));
       cells.push(range(T).map((j) => {
@@ -225,7 +225,7 @@ function matrixView(play) {
     const costs = range(t).map((i) => multiplications(i + 1, D, Dv, own ? 0 : WIDTH));
     const total = (kind) => thousands(sum(costs.map((cost) => cost[kind])));
     $(".count").replaceChildren(table("steps", "Multiplications",
-      ["", "this step", "so far"],
+      ["way", "this step", "so far"],
       [["with the cache", thousands(costs[t - 1].cached), total("cached")],
         ["without", thousands(costs[t - 1].anew), total("anew")]]));
     const wrong = range(t).filter(differs);

@@ -8,27 +8,23 @@ const N_BARS = 6;
 const N_LAYERS = 2, N_HEADS = 2; // of the models that are shipped
 const SVG = "http://www.w3.org/2000/svg";
 
-// Small maps: rows of runs of one colour, in a square of T by T.
+// Small maps: a path for each colour, of the runs that have it, in a square of T by T.
 function smallMap(T, rows, label, row) {
   const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `-0.5 -0.5 ${T + 1} ${T + 1}`);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", label);
-  svg.setAttribute("shape-rendering", "crispEdges");
-  svg.innerHTML = '<pattern id="hatch" width="2" height="2" patternUnits="userSpaceOnUse" ' +
-    'patternTransform="rotate(-45)"><rect width="2" height="2"/><path d="M0 0.25H2"/></pattern>';
-  const part = (x, y, width, height, className, fill) => {
-    const rect = document.createElementNS(SVG, "rect");
-    for (const [key, value] of Object.entries({ x, y, width, height, class: className })) {
-      rect.setAttribute(key, value);
-    }
-    if (fill) rect.setAttribute("fill", fill);
-    svg.append(rect);
-  };
-  rows.forEach((line, i) => runsOf(line).forEach(([j, n, what]) =>
-    part(j, i, n, 1, what.startsWith("#") || what.startsWith("rgb") ? "" : what,
-      what.startsWith("#") || what.startsWith("rgb") ? what : "")));
-  part(0, row, T, 1, "asked");
+  for (const [key, value] of Object.entries({ viewBox: `-0.5 -0.5 ${T + 1} ${T + 1}`,
+    role: "img", "aria-label": label, "shape-rendering": "crispEdges" })) {
+    svg.setAttribute(key, value);
+  }
+  const paths = {};
+  rows.forEach((line, i) => runsOf(line).forEach(([j, n, what]) => {
+    paths[what] = `${paths[what] ?? ""}M${j} ${i}h${n}v1h${-n}z`;
+  }));
+  const drawn = Object.entries(paths).map(([what, d]) => `<path d="${d}" ` +
+    `${/^[a-z]+$/.test(what) ? "class" : "fill"}="${what}"/>`);
+  const wide = (T + 1) / 20; // between two lines, whatever the size of a cell
+  svg.innerHTML = `<pattern id="hatch" width="${wide}" height="${wide}" patternUnits=` +
+    `"userSpaceOnUse" patternTransform="rotate(-45)"><rect width="${wide}" height="${wide}"/>` +
+    `<path d="M0 ${wide / 2}H${wide}"/></pattern>${drawn.join("")}<rect class="asked" y="${row}" width="${T}" height="1"/>`;
   return svg;
 }
 
@@ -112,7 +108,8 @@ function modelView(play) {
     const T = state.tokens.length;
     const masks = masksOf(state);
     if (buttons.map((b) => b.textContent).join(" ") !== state.tokens.join(" ")) buildStrip();
-    $(".asks").textContent = `Query ${play.name(state.row)} may look at:`;
+    $(".asks").textContent = `${$(".rule").textContent}: query ${play.name(state.row)} ` +
+      "may look at";
     const shown = masks[state.layer === "2" ? 1 : 0][state.row];
     const halves = masks[0][state.row].map((may, j) => may !== masks[1][state.row][j]);
     const found = ready() ? answer() : null;
@@ -199,7 +196,7 @@ function modelView(play) {
       Math.max(...row.map((value, w) => Math.abs(value - steps.logits[i][w])))));
     const same = off < 1e-9;
     $(".writing .cache").replaceChildren(table("steps", `The last word, row ${T - 1}`,
-      ["", "rows", "cells of the mask"],
+      ["way", "rows", "cells of the mask"],
       [["with the cache", "1", `${T}`], ["without", `${T}`, `${T * T}`]]));
     $(".writing .note").textContent = (same
       ? "The cache changes no number: the largest difference of two logits is " +
