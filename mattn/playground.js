@@ -917,7 +917,7 @@ details > div { margin-top: 0.7rem; }
 .place svg { cursor: pointer; }
 svg .shut { fill: url(#hatch); }
 pattern rect { fill: var(--blocked); }
-pattern path { stroke: #8C8C8C; stroke-width: 1px; vector-effect: non-scaling-stroke; }
+pattern path { stroke: #8C8C8C; }
 svg .half { fill: #56B4E9; }
 svg .asked { fill: none; stroke: var(--query); stroke-width: 2px;
   vector-effect: non-scaling-stroke; }
@@ -1363,7 +1363,7 @@ function smallMap(T, rows, label, row) {
   const wide = (T + 1) / 20; // between two lines, whatever the size of a cell
   svg.innerHTML = `<pattern id="hatch" width="${wide}" height="${wide}" patternUnits=` +
     `"userSpaceOnUse" patternTransform="rotate(-45)"><rect width="${wide}" height="${wide}"/>` +
-    `<path d="M0 ${wide / 2}H${wide}"/></pattern>${drawn.join("")}<rect class="asked" y="${row}" width="${T}" height="1"/>`;
+    `<path d="M0 ${wide / 2}H${wide}" stroke-width="${wide / 5}"/></pattern>${drawn.join("")}<rect class="asked" y="${row}" width="${T}" height="1"/>`;
   return svg;
 }
 

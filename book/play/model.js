@@ -24,7 +24,7 @@ function smallMap(T, rows, label, row) {
   const wide = (T + 1) / 20; // between two lines, whatever the size of a cell
   svg.innerHTML = `<pattern id="hatch" width="${wide}" height="${wide}" patternUnits=` +
     `"userSpaceOnUse" patternTransform="rotate(-45)"><rect width="${wide}" height="${wide}"/>` +
-    `<path d="M0 ${wide / 2}H${wide}"/></pattern>${drawn.join("")}<rect class="asked" y="${row}" width="${T}" height="1"/>`;
+    `<path d="M0 ${wide / 2}H${wide}" stroke-width="${wide / 5}"/></pattern>${drawn.join("")}<rect class="asked" y="${row}" width="${T}" height="1"/>`;
   return svg;
 }
 

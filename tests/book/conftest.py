@@ -36,11 +36,11 @@ def server() -> Iterator[str]:
         yield address
 
 
+# Long because: most of it is the page and its listeners, read best in one piece.
 @pytest.fixture
 def opened(chrome, tmp_path: Path) -> Iterator[Callable[..., Play]]:
     contexts, plays = [], []
 
-    # Long because: most of it is the page and the listeners, read best in one piece.
     def open_(
         made=None,
         look=(WIDE, "light"),
