@@ -38,6 +38,9 @@ from book.site import (
 from book.site.pages import add_open_graph, finish_pages, set_site
 
 SCRIPT = ROOT / "mattn" / "playground.js"
+# What it loads when its reader asks for the trained model; strip.py has two of them.
+WITH_IT = [ROOT / "mattn" / "web" / name for name in
+           ("decoder.js", "stories_covered.js", "stories_uncovered.js")]  # fmt: skip
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
 PIECES = (strip, tap, widgets, choices, lights)  # what a reader can touch
 LONGEST = 200  # characters; search engines show about 160
@@ -158,9 +161,10 @@ def write_edition(app: Sphinx, exception: Exception | None) -> None:
 
 
 def copy_script(app: Sphinx, exception: Exception | None) -> None:
-    """The one file itself."""
+    """The one file itself, and the model that it loads."""
     if exception is None and app.builder.name == "html":
-        shutil.copyfile(SCRIPT, Path(app.outdir, "_static", SCRIPT.name))
+        for file in [SCRIPT, *WITH_IT]:
+            shutil.copyfile(file, Path(app.outdir, "_static", file.name))
 
 
 def write_front_door(app: Sphinx, exception: Exception | None) -> None:

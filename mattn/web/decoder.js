@@ -1,7 +1,7 @@
 // The book's decoder in a browser: from words and a mask to the next word.
 //
 // mattnDecoder(stored) takes what a file stories_*.js beside this one assigns to
-// mattnStories, and returns { vocabulary, read }. The arithmetic is that of
+// mattnStories, and returns { vocabulary, n_layers, empty, read }. The arithmetic is that of
 // mattn.models.Decoder, in float64, on the stored float16 weights; it is written
 // for the kind that is shipped: SwiGLU, normed queries and keys, one key head for
 // each query head, a head of its own. tests/book/test_stories_model.py holds its logits
@@ -90,19 +90,24 @@ globalThis.mattnDecoder = (stored) => {
     return sizes.map((size) => (total ? size / total : 0));
   }
 
-  // One layer of attention: its output, and weights[head][query][key].
-  function attend(x, layer, mask) {
+  // What has been read so far: of each layer and head the keys and the values.
+  const empty = () => ({ length: 0, kept: {} });
+
+  // One layer of attention: its output, and weights[head][query][key]. The keys and
+  // values of x are put after those that the cache has.
+  function attend(x, layer, mask, { length, kept }) {
     const part = (name) => linear(x, `${layer}.${name}.weight`);
     const heads = (rows, h) => rows.map((row) => row.subarray(h * D, (h + 1) * D));
     const placed = (rows, name) => rows.map(
-      (row, i) => turned(norm(row, W[`${layer}.${name}.weight`]), i));
+      (row, i) => turned(norm(row, W[`${layer}.${name}.weight`]), length + i));
     const [Q, K, V] = ["query", "key", "value"].map(part);
     const out = x.map((row) => new Float64Array(row.length));
     const weights = [];
     for (let h = 0; h < H; h++) {
       const q = placed(heads(Q, h), "query_norm");
-      const k = placed(heads(K, h), "key_norm");
-      const v = heads(V, h);
+      const { k, v } = (kept[`${layer}.${h}`] ??= { k: [], v: [] });
+      k.push(...placed(heads(K, h), "key_norm"));
+      v.push(...heads(V, h));
       weights.push(q.map((query, i) => {
         const scores = k.map((key) => {
           let sum = 0;
@@ -121,14 +126,17 @@ globalThis.mattnDecoder = (stored) => {
 
   // tokens: numbers of words; masks: one for each layer, mask[query][key], true =
   // may attend. Returns logits[position][word] and weights[layer][head][query][key].
-  function read(tokens, masks) {
+  // With a cache the tokens follow those that it has, which it then has too; a mask
+  // has a row for each new token and a column for each, old or new.
+  function read(tokens, masks, cache = empty()) {
     const C = config.d_model;
     const weights = [];
     const x = tokens.map((t) => W["embedding.weight"].slice(t * C, (t + 1) * C));
     for (let n = 0; n < n_layers; n++) {
       const layer = `blocks.${n}`;
       const seen = attend(
-        normed(x, `${layer}.attention_norm.weight`), `${layer}.attention`, masks[n]);
+        normed(x, `${layer}.attention_norm.weight`), `${layer}.attention`, masks[n],
+        cache);
       weights.push(seen.weights);
       add(x, seen.out);
       const y = normed(x, `${layer}.mlp_norm.weight`);
@@ -139,8 +147,9 @@ globalThis.mattnDecoder = (stored) => {
       });
       add(x, linear(gate, `${layer}.mlp.down.weight`));
     }
+    cache.length += tokens.length;
     return { logits: linear(normed(x, "norm.weight"), "head.weight"), weights };
   }
 
-  return { vocabulary, n_layers, read };
+  return { vocabulary, n_layers, empty, read };
 };

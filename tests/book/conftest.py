@@ -1,5 +1,6 @@
 """A browser for the tests that look at pages in one, and playgrounds in it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import pytest
 from browsers import BUILT, PATIENCE, WIDE, chromium, served
 from played import GROUND, TOKENS, Play
 
+from book.site.extension import SCRIPT, WITH_IT
 from mattn.playground import playground
+
+LINKED = '<script src="playground.js"></script>'
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +36,36 @@ def server() -> Iterator[str]:
         yield address
 
 
+# Long because: most of it is the page and its listeners, read best in one piece.
 @pytest.fixture
 def opened(chrome, tmp_path: Path) -> Iterator[Callable[..., Play]]:
     contexts, plays = [], []
 
     def open_(
-        made=None, look=(WIDE, "light"), *, body: str = "", address: str = "", **options
+        made=None,
+        look=(WIDE, "light"),
+        *,
+        body: str = "",
+        address: str = "",
+        linked: bool = False,
+        **options,
     ) -> Play:
         viewport, scheme = look
         ink, paper = GROUND[scheme]
         made = playground(TOKENS) if made is None else made
+        widget = made._repr_html_()
+        if linked:  # as a page of the book: the script is a file, the model beside it
+            for source in [SCRIPT, *WITH_IT]:
+                shutil.copyfile(source, tmp_path / source.name)
+            widget = widget.partition("<script>")[0] + LINKED
         file = tmp_path / f"page{len(contexts)}.html"
         file.write_text(
             f'<!DOCTYPE html><html lang="en" data-theme="{scheme}"><meta '
             'charset="utf-8"><meta name="viewport" content="width=device-width"><title>'
             f"A page</title><style>body {{ color: {ink}; background: {paper}; "
             "max-width: 43rem; margin: 1rem auto; padding: 0 0.5rem; font-family: "
-            f"sans-serif }}</style><body>{body}<article>{made._repr_html_()}</article>",
+            f"sans-serif }}</style><body><main>{body}<article><h1>A page</h1>{widget}"
+            "</article></main>",
             encoding="utf-8",
         )
         context = chrome.new_context(viewport=viewport, color_scheme=scheme, **options)

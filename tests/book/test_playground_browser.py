@@ -124,7 +124,9 @@ def test_by_keyboard(opened, viewport, scheme) -> None:
     assert play.find(".now").inner_text() == "1.1"
     play.press("Tab", "Space")  # zero after softmax
     assert play.find(".sum.wrong").count() > 0
-    play.press("Tab", "Enter")
+    play.press("Tab")
+    assert play.focused == "undo"
+    play.press("Tab", "Tab", "Enter")
     assert play.focused == "audit"
     assert play.says.startswith("Leak")
     play.press("Tab", "Enter")
@@ -132,6 +134,8 @@ def test_by_keyboard(opened, viewport, scheme) -> None:
     play.shows(matrix(causal))
     play.press("Tab")
     assert play.focused == "copy"
+    play.press("Tab", "Tab", "Tab")
+    assert play.focused == "keys"
 
     play.press("Tab")  # one stop for the whole matrix
     assert play.focused == "2,0"
@@ -155,7 +159,7 @@ def test_by_keyboard(opened, viewport, scheme) -> None:
     play.press("Tab")
     assert play.focused == "summary"
     play.press("Enter")
-    assert play.find("details").get_attribute("open") is not None
+    assert play.find(".decoding").get_attribute("open") is not None
     play.press("Tab", "Tab", "Tab", "Enter", "Enter")
     assert play.focused == "next"
     assert play.says.startswith("Step 3 of 6")
@@ -164,7 +168,7 @@ def test_by_keyboard(opened, viewport, scheme) -> None:
     play.press("Shift+Tab", "Enter")
     assert play.says.startswith("Step 1 of 6")
     play.press("Shift+Tab", "Space")
-    assert play.find("details").get_attribute("open") is None
+    assert play.find(".decoding").get_attribute("open") is None
     play.shows(matrix(causal))
 
 
@@ -273,7 +277,7 @@ def test_the_audit_names_the_output_that_moved(opened) -> None:
 
 def test_decoding_fills_the_cache_and_counts(opened) -> None:
     play = opened()
-    play.find("summary").click()
+    play.find(".decoding summary").click()
     for t in range(1, T + 1):
         assert play.says.startswith(f"Step {t} of {T}")
         shown = play.find(".later").count()
@@ -290,11 +294,11 @@ def test_decoding_fills_the_cache_and_counts(opened) -> None:
         cached = [48 + 8 * n for n in range(1, t + 1)]
         anew = [48 * n + 8 * n * n for n in range(1, t + 1)]
         assert counts == [cached[-1], sum(cached), anew[-1], sum(anew)]
-        assert " of the whole matrix." in play.find("details .note").inner_text()
+        assert " of the whole matrix." in play.find(".decoding .note").inner_text()
         if t < T:
             play.find("[data-do=next]").click()
     assert play.find("[data-do=next]").get_attribute("aria-disabled") == "true"
     play.find("input[value=full]").check()
     assert "Outputs 0, 1, 2, 3 and 4 are not those" in (
-        play.find("details .note").inner_text()
+        play.find(".decoding .note").inner_text()
     )

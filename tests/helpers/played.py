@@ -41,10 +41,10 @@ class Play:
         return self.find(".rule").inner_text()
 
     def cell(self, i: int, j: int):
-        return self.find(f'[data-cell="{i},{j}"]')
+        return self.find(f'.grid [data-cell="{i},{j}"]')
 
     def cells(self, what: str = "textContent") -> list[list[str]]:
-        flat = self.find("[data-cell]").evaluate_all(
+        flat = self.find(".grid [data-cell]").evaluate_all(
             f"cells => cells.map(c => c.{what})"
         )
         n = math.isqrt(len(flat))
