@@ -721,11 +721,7 @@ function pictureOf(state, bars, caption) {
 
 // Colours of weights and scores, those of the figures: tests/package/test_playground.py.
 
-const CIVIDIS = (
-  "00224e00285b002e6a0533711a386f273e6e32436d3b496c434e6c4b546c535a6d" +
-  "5a5f6e61656f686a716f70737676767d7c788482798c8878938e789b9476a39a74" +
-  "aba072b4a76fbcae6cc4b468cdbb63d5c25edec958e7d150f0d846f9e03afee838"
-).match(/.{6}/g);
+const HUE = ("fefefe" + "0071b1").match(/.{6}/g);
 const PUOR = (
   "7f3b08b25706e08214fcb761fee0b6f6f6f7d8daebb1aad18073ac5326872d004b"
 ).match(/.{6}/g);
@@ -743,7 +739,7 @@ function colour(stops, at) {
   return { fill: `rgb(${rgb.join(", ")})`, ink: dark ? "#fff" : "#000" };
 }
 
-const core = { CIVIDIS, KEYS, LASTING, MAPS, MOST, MOST_READ, NAMES, NONE, NUMBERS, PUOR, PUZZLES, RULES, SETS, STORY, STORY_OF, VIEWS, WIDTH, allowedOf, attend, attention, attentionCode, audit, change, changedCells, clamp, codeOf, colour, column, decode, dice, dot, embed, emptyRow, entropy, escaped, expected, expression, forgets, fromAddress, fromCells, hangsOn, initial, lastWords, list, looksBack, maskCode, masksOf, matrix, meanLoss, minus, modelCode, mostOf, moved, multiplications, nDifferent, nEdits, nextWord, number, pictureOf, problemOf, project, put, quoted, range, readWords, rulesIn, runsOf, several, shareOf, shared, shares, split, startIn, sum, thousands, timeline, toAddress, toCells, vector, verdict };
+const core = { HUE, KEYS, LASTING, MAPS, MOST, MOST_READ, NAMES, NONE, NUMBERS, PUOR, PUZZLES, RULES, SETS, STORY, STORY_OF, VIEWS, WIDTH, allowedOf, attend, attention, attentionCode, audit, change, changedCells, clamp, codeOf, colour, column, decode, dice, dot, embed, emptyRow, entropy, escaped, expected, expression, forgets, fromAddress, fromCells, hangsOn, initial, lastWords, list, looksBack, maskCode, masksOf, matrix, meanLoss, minus, modelCode, mostOf, moved, multiplications, nDifferent, nEdits, nextWord, number, pictureOf, problemOf, project, put, quoted, range, readWords, rulesIn, runsOf, several, shareOf, shared, shares, split, startIn, sum, thousands, timeline, toAddress, toCells, vector, verdict };
 
 if (typeof module === "object" && module.exports) module.exports = core;
 if (typeof document === "undefined") return;
@@ -1223,7 +1219,7 @@ function matrixView(play) {
       [look, text] = [{ fill: "#0072B2", ink: "#fff" }, "✓"];
     } else {
       look = play.state.view === "scores"
-        ? colour(PUOR, (value / limit + 1) / 2) : colour(CIVIDIS, value);
+        ? colour(PUOR, (value / limit + 1) / 2) : colour(HUE, value);
       text = number(value, 2);
     }
     cell.className = `cell${absent ? " later" : may ? "" : " blocked"}`;
@@ -1370,7 +1366,7 @@ function smallMap(T, rows, label, row) {
 const mapOfMask = (masks) => masks[0].map((line, i) => line.map((may, j) =>
   (may !== masks[1][i][j] ? "half" : may ? "#0072B2" : "shut")));
 const mapOfWeights = (weights, mask) => weights.map((line, i) => line.map((weight, j) =>
-  (mask[i][j] ? colour(CIVIDIS, Math.round(weight * 20) / 20).fill : "shut")));
+  (mask[i][j] ? colour(HUE, Math.round(weight * 20) / 20).fill : "shut")));
 
 // Loads a script of the book's, once.
 const loaded = {};

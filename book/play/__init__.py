@@ -1,0 +1,1 @@
+"""The playground as people see it: its scripts, and what joins them."""

@@ -1,10 +1,6 @@
 // Colours of weights and scores, those of the figures: tests/package/test_playground.py.
 
-const CIVIDIS = (
-  "00224e00285b002e6a0533711a386f273e6e32436d3b496c434e6c4b546c535a6d" +
-  "5a5f6e61656f686a716f70737676767d7c788482798c8878938e789b9476a39a74" +
-  "aba072b4a76fbcae6cc4b468cdbb63d5c25edec958e7d150f0d846f9e03afee838"
-).match(/.{6}/g);
+const HUE = ("fefefe" + "0071b1").match(/.{6}/g);
 const PUOR = (
   "7f3b08b25706e08214fcb761fee0b6f6f6f7d8daebb1aad18073ac5326872d004b"
 ).match(/.{6}/g);

@@ -130,7 +130,7 @@ function matrixView(play) {
       [look, text] = [{ fill: "#0072B2", ink: "#fff" }, "✓"];
     } else {
       look = play.state.view === "scores"
-        ? colour(PUOR, (value / limit + 1) / 2) : colour(CIVIDIS, value);
+        ? colour(PUOR, (value / limit + 1) / 2) : colour(HUE, value);
       text = number(value, 2);
     }
     cell.className = `cell${absent ? " later" : may ? "" : " blocked"}`;

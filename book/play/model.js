@@ -31,7 +31,7 @@ function smallMap(T, rows, label, row) {
 const mapOfMask = (masks) => masks[0].map((line, i) => line.map((may, j) =>
   (may !== masks[1][i][j] ? "half" : may ? "#0072B2" : "shut")));
 const mapOfWeights = (weights, mask) => weights.map((line, i) => line.map((weight, j) =>
-  (mask[i][j] ? colour(CIVIDIS, Math.round(weight * 20) / 20).fill : "shut")));
+  (mask[i][j] ? colour(HUE, Math.round(weight * 20) / 20).fill : "shut")));
 
 // Loads a script of the book's, once.
 const loaded = {};

@@ -338,7 +338,8 @@ class Mask:
         got, n_axes = (tuple(q.shape), tuple(k.shape)), 1
         if grid:
             q, k, n_axes = q[..., :, None], k[..., None, :], 2  # (…, Tq, 1), (…, 1, Tk)
-        b, slots = UNTOLD, [q, k]
+        b: Tensor = UNTOLD
+        slots = [q, k]
         if self.batch is not None:
             b = torch.arange(self.batch, device=q.device).view(-1, *(1,) * n_axes)
             slots.append(b)

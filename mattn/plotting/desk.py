@@ -55,8 +55,8 @@ def show_desk(
     for i in range(query + 1):
         bend = 0.12 + 0.07 * (query - i)
         x = np.array([0, bend, bend, 0]) + edge
-        y = _middle(np.array([i, i, query, query]))
-        y[2:] += 0.06 * (i == query)  # its own turns back to it
+        back = _middle(query) + 0.06 * (i == query)  # its own turns back to it
+        y = [_middle(i), _middle(i), back, back]
         (line,) = ax.plot(x, y, color=ALLOWED, lw=1.5, zorder=0)
         line.set_gid(f"own {query} {i}")
     return finished(ax.figure)
@@ -95,7 +95,7 @@ def _desk(left: str, right: str, n_rows: int) -> Axes:
     return ax
 
 
-def _middle(i: int | np.ndarray):
+def _middle(i: int) -> float:
     """The height of the middle of the i-th word of a column."""
     return STEP * (i + 1.5)
 

@@ -47,18 +47,7 @@ def show_ruler(
         _, ax = plt.subplots(figsize=size, layout="constrained")
     # The leftmost flag flies highest, so that no pole stands in a name.
     for index, (name, x) in enumerate(sorted(marks.items(), key=lambda m: -m[1])):
-        y, leaks = index + 1.0, floor is not None and x < floor
-        colour = LEAK if leaks else ALLOWED
-        ax.plot((x, x), (0, y), color=colour, lw=1)
-        ax.plot(x, y, MARKERS[index % len(MARKERS)], color=colour, ms=6)
-        ax.annotate(
-            f"{name} " + f"{x:.2f}".replace("-", "−"),
-            (x, y),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SIZE["curve"],
-        )
+        _flag(ax, index, name, x, leaks=floor is not None and x < floor)
     ax.set(ylim=(0, len(marks) + 0.6), yticks=[])
     ax.set_xlim(low - 0.12 * room, high + 0.6 * room)
     if floor is not None:
@@ -68,3 +57,18 @@ def show_ruler(
     ax.tick_params(labelsize=SIZE["curve"])
     ax.spines[["top", "right", "left"]].set_visible(False)
     return finished(ax.figure)
+
+
+def _flag(ax: Axes, index: int, name: str, x: float, *, leaks: bool) -> None:
+    """A pole at ``x``, and what stands there."""
+    y, colour = index + 1.0, LEAK if leaks else ALLOWED
+    ax.plot((x, x), (0, y), color=colour, lw=1)
+    ax.plot(x, y, MARKERS[index % len(MARKERS)], color=colour, ms=6)
+    ax.annotate(
+        f"{name} " + f"{x:.2f}".replace("-", "−"),
+        (x, y),
+        xytext=(7, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=SIZE["curve"],
+    )

@@ -32,6 +32,7 @@ from mattn import (
 )
 from mattn.checks import same
 from mattn.playground import embed, playground, project, script
+from mattn.plotting.style import WEIGHTS
 from mattn.toy import TOKENS
 
 RULES = {
@@ -302,15 +303,17 @@ def test_own_matrices_keep_their_sentence():
     assert seen["state"]["preset"] == "full"
 
 
-@pytest.mark.parametrize(("stops", "name"), [("CIVIDIS", "cividis"), ("PUOR", "PuOr")])
-def test_colours_are_those_of_the_figures(stops, name):
+@pytest.mark.parametrize(
+    ("stops", "colours_of"), [("HUE", WEIGHTS), ("PUOR", matplotlib.colormaps["PuOr"])]
+)
+def test_colours_are_those_of_the_figures(stops, colours_of):
     table = re.search(rf"const {stops} = \((.*?)\)", script(), re.DOTALL)[1]
     colours = re.findall(r"[0-9a-f]{6}", "".join(re.findall(r'"(\w+)"', table)))
     at = np.linspace(0, 1, 41)
     got = node([["colour", colours, float(x)] for x in at])
     for x, colour in zip(at, got, strict=True):
         rgb = np.array([int(c) for c in re.findall(r"\d+", colour["fill"])])
-        expected = np.array(matplotlib.colormaps[name](x)[:3]) * 255
+        expected = np.array(colours_of(x)[:3]) * 255
         assert np.abs(rgb - expected).max() < 6, (x, rgb, expected)
         # As in the figures, and readable: contrast of at least 4.5.
         assert contrast(rgb, 255 if colour["ink"] == "#fff" else 0) > 4.4
