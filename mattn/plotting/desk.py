@@ -20,8 +20,9 @@ from mattn.plotting.style import ALLOWED, BLOCKED, HATCH, INK, QUERY, SIZE, fini
 
 __all__ = ["show_desk", "show_links"]
 
-# All in inches, so that a phone can show the words.
-WORD, APART, STEP, HEIGHT, MARGIN = 1.15, 1.3, 0.26, 0.21, 0.5
+# All in inches, and in all no wider than a phone; on the right there is room for bows.
+WORD, APART, STEP, HEIGHT = 1.0, 1.0, 0.26, 0.21
+LEFT, RIGHT = 0.05, 0.5
 LEAST = 0.2  # a smaller weight is no link
 
 
@@ -51,7 +52,7 @@ def show_desk(
         _word(ax, 1, i, word, hidden=i > query, asks=i == query)
     for i in range(min(n_real, len(source))):
         _link(ax, i, query, 0.5)
-    edge = MARGIN + 2 * WORD + APART
+    edge = LEFT + 2 * WORD + APART
     for i in range(query + 1):
         bend = 0.12 + 0.07 * (query - i)
         x = np.array([0, bend, bend, 0]) + edge
@@ -84,13 +85,13 @@ def show_links(
 
 def _desk(left: str, right: str, n_rows: int) -> Axes:
     """An empty desk for two columns of so many words, their names above."""
-    size = 2 * (MARGIN + WORD) + APART, STEP * (n_rows + 1)
+    size = LEFT + 2 * WORD + APART + RIGHT, STEP * (n_rows + 1)
     figure = plt.figure(figsize=size)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, size[0]), ylim=(size[1], 0))
     ax.axis("off")
     for side, name in enumerate((left, right)):
-        x = MARGIN + side * (WORD + APART) + WORD / 2
+        x = LEFT + side * (WORD + APART) + WORD / 2
         ax.text(x, STEP / 2, name, ha="center", va="center", fontsize=SIZE["curve"])
     return ax
 
@@ -104,7 +105,7 @@ def _word(
     ax: Axes, side: int, i: int, word: str, *, hidden: bool = False, asks: bool = False
 ) -> None:
     """A word in its box; one that is hidden is hatched, and not written."""
-    left = MARGIN + side * (WORD + APART)
+    left = LEFT + side * (WORD + APART)
     box = Rectangle((left, _middle(i) - HEIGHT / 2), WORD, HEIGHT)
     box.set(fc=BLOCKED if hidden else "none", hatch="///" if hidden else None)
     box.set(ec=QUERY if asks else HATCH if hidden else INK, lw=2.5 if asks else 0.8)
@@ -116,6 +117,6 @@ def _word(
 
 def _link(ax: Axes, source: int, target: int, weight: float) -> None:
     """A line over the bridge, as thick as its weight."""
-    x, y = (MARGIN + WORD, MARGIN + WORD + APART), (_middle(source), _middle(target))
+    x, y = (LEFT + WORD, LEFT + WORD + APART), (_middle(source), _middle(target))
     (line,) = ax.plot(x, y, color=ALLOWED, lw=0.4 + 3 * weight, zorder=0)
     line.set_gid(f"link {target} {source}")
