@@ -55,7 +55,7 @@ def darken(page) -> None:
 
 # One block of code with a piece of every kind in place of all code of the book.
 SAMPLE = """classes => {
-  const block = document.querySelector('.cell_input .highlight pre');
+  const block = document.querySelector('.cell:not(.mattn-setup) .highlight pre');
   block.classList.add('sample');
   block.innerHTML = classes.map(c => `<span class="${c}">word</span>`).join(' ');
   for (const e of document.querySelectorAll('.highlight')) {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from roots import ROOT
 
 import mattn
@@ -46,6 +47,7 @@ def test_the_benchmark_of_generation_runs(tmp_path):
     assert keys(json.loads(path.read_text())) == keys(record("generation"))
 
 
+@pytest.mark.long
 def test_the_benchmark_of_training_runs(tmp_path):
     path = tmp_path / "training.json"
     run("training", "--seeds", "5", "--scale", "0.003", "--to", str(path))

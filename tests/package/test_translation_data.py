@@ -43,7 +43,7 @@ def sample(grammar):
 
 @pytest.fixture(scope="module")
 def splits():
-    sizes = {"train": 6000, "valid": 100, "new": 300, "longer": 80}
+    sizes = {"train": 3000, "valid": 100, "new": 200, "longer": 60}
     return split_pairs(sizes, generator=draw(1))
 
 
