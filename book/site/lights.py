@@ -29,6 +29,7 @@ LIGHTS = re.compile(
     r'((?:(?!</?span).|<span class="math.*?</span>)*)</span>',
     re.S,
 )
+FORMULA = re.compile(r'<span class="math.*?</span>', re.S)
 SAID = re.compile(r"([\w-]+)(?:/(\d+))?: ((?:[\d*-]+,[\d*-]+ ?)+)")
 # A cell, as mattn.plotting.grid draws it: a square with a gap around it.
 CELL = re.compile(r"M(-?[\d.]+) (-?[\d.]+)H(-?[\d.]+)V(-?[\d.]+)H\1")
@@ -108,9 +109,11 @@ def link(match: re.Match[str]) -> str:
             f"got {match[1]!r}."
         )
     figure, grid, where = said[1], said[2] or "0", said[3].strip()
+    # A formula is drawn and not written, so a link of nothing else has no name.
+    name = "" if FORMULA.sub("", match[2]).strip() else ' aria-label="its cells"'
     return (
         f'<a class="mattn-lights" href="#{figure}" data-grid="{grid}" '
-        f'data-cells="{where}">{match[2]}</a>'
+        f'data-cells="{where}"{name}>{match[2]}</a>'
     )
 
 

@@ -140,6 +140,14 @@ def test_words_become_links_to_their_figure():
         page_of('<span data-lights="fig-a row 4">row</span>')
 
 
+def test_a_link_of_a_formula_alone_has_a_name():
+    formula = '<span class="math notranslate nohighlight">\\(QK^\\top\\)</span>'
+    alone = f'<span data-lights="fig-a: 0,0">{formula}</span>'
+    assert ' aria-label="its cells">' in LIGHTS.sub(lights.link, alone)
+    spoken = f'<span data-lights="fig-a: 0,0">row {formula}</span>'
+    assert "aria-label" not in LIGHTS.sub(lights.link, spoken)
+
+
 def glyphs(text: str) -> str:
     return "".join(f'<mjx-c class="mjx-c{ord(c):X}">{c}</mjx-c>' for c in text)
 
