@@ -129,7 +129,8 @@ def test_words_become_links_to_their_figure():
         '<a class="mattn-lights" href="#fig-a" data-grid="2" data-cells="4,* 1,0-1">'
         "row <em>mat</em></a>" in page
     )
-    assert f'data-cells="0,0">{math}</a>.' in page
+    # A formula is drawn and not written: a link of nothing else is named.
+    assert f'data-cells="0,0" aria-label="its cells">{math}</a>.' in page
     assert page.endswith('<script src="_static/lights.js"></script>\n')
     assert page_of("<p>none</p>") == "<p>none</p>"
     with pytest.raises(
@@ -138,14 +139,6 @@ def test_words_become_links_to_their_figure():
         page_of(words)
     with pytest.raises(ValueError, match="expected a figure and its cells"):
         page_of('<span data-lights="fig-a row 4">row</span>')
-
-
-def test_a_link_of_a_formula_alone_has_a_name():
-    formula = '<span class="math notranslate nohighlight">\\(QK^\\top\\)</span>'
-    alone = f'<span data-lights="fig-a: 0,0">{formula}</span>'
-    assert ' aria-label="its cells">' in LIGHTS.sub(lights.link, alone)
-    spoken = f'<span data-lights="fig-a: 0,0">row {formula}</span>'
-    assert "aria-label" not in LIGHTS.sub(lights.link, spoken)
 
 
 def glyphs(text: str) -> str:
