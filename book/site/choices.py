@@ -23,16 +23,16 @@ tests/book/test_choices.py.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sphinx.application import Sphinx
 
-__all__ = ["Question", "copy_files", "mark", "put_in", "questions"]
+__all__ = ["FILES", "Question", "mark", "put_in", "questions"]
 
 SCRIPT = Path(__file__).with_name("choices.js")
+FILES = (SCRIPT,)
 LIST = re.compile(
     r'<ul class="simple">\s*((?:<li><p>\([a-h]\) .*?</li>\s*)+)</ul>', re.S
 )
@@ -95,9 +95,3 @@ def put_in(
     if (marked := mark(body)) != body:
         script = context["pathto"](f"_static/{SCRIPT.name}", 1)
         context["body"] = f'{marked}<script src="{script}"></script>\n'
-
-
-def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    """Their script."""
-    if exception is None and app.builder.name == "html":
-        shutil.copyfile(SCRIPT, Path(app.outdir, "_static", SCRIPT.name))

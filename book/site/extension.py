@@ -14,7 +14,6 @@ import html
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,11 @@ from book.site import (
     widgets,
 )
 from book.site.pages import add_open_graph, finish_pages, set_site
+from book.site.scripts import copy_to
 
 SCRIPT = ROOT / "mattn" / "playground.js"
-# What it loads when its reader asks for the trained model; strip.py has two of them.
-WITH_IT = [ROOT / "mattn" / "web" / name for name in
-           ("decoder.js", "stories_covered.js", "stories_uncovered.js")]  # fmt: skip
+# What it loads when its reader asks for the trained model.
+WITH_IT = (*strip.MODEL, strip.WEB / "stories_uncovered.js")
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
 PIECES = (strip, tap, widgets, choices, lights)  # what a reader can touch
 LONGEST = 200  # characters; search engines show about 160
@@ -160,11 +159,11 @@ def write_edition(app: Sphinx, exception: Exception | None) -> None:
         editions.write(edition, Path(app.outdir))
 
 
-def copy_script(app: Sphinx, exception: Exception | None) -> None:
-    """The one file itself, and the model that it loads."""
+def copy_scripts(app: Sphinx, exception: Exception | None) -> None:
+    """The playground, the model that it loads, and the scripts of the pieces."""
     if exception is None and app.builder.name == "html":
-        for file in [SCRIPT, *WITH_IT]:
-            shutil.copyfile(file, Path(app.outdir, "_static", file.name))
+        own = (file for piece in PIECES for file in piece.FILES)
+        copy_to(app.outdir, [SCRIPT, *WITH_IT, *own])
 
 
 def write_front_door(app: Sphinx, exception: Exception | None) -> None:
@@ -197,9 +196,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for piece in (*PIECES, setup_cells):
         app.connect("html-page-context", piece.put_in)
     app.connect("html-collect-pages", missing_page)
-    app.connect("build-finished", copy_script)
-    for piece in PIECES:
-        app.connect("build-finished", piece.copy_files)
+    app.connect("build-finished", copy_scripts)
     app.connect("build-finished", write_edition)
     app.connect("build-finished", write_front_door, priority=900)
     app.connect("build-finished", finish_pages, priority=950)

@@ -15,15 +15,15 @@ the formula above it. Tested in tests/book/test_lights.py.
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sphinx.application import Sphinx
 
-__all__ = ["LIGHTS", "Grid", "cells", "copy_files", "grids", "link", "put_in"]
+__all__ = ["FILES", "LIGHTS", "Grid", "cells", "grids", "link", "put_in"]
 
 SCRIPT = Path(__file__).with_name("lights.js")
+FILES = (SCRIPT,)
 LIGHTS = re.compile(
     r'<span data-lights="([^"]*)">'
     r'((?:(?!</?span).|<span class="math.*?</span>)*)</span>',
@@ -133,9 +133,3 @@ def put_in(
             )
     script = context["pathto"](f"_static/{SCRIPT.name}", 1)
     context["body"] = f'{linked}<script src="{script}"></script>\n'
-
-
-def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    """Their script."""
-    if exception is None and app.builder.name == "html":
-        shutil.copyfile(SCRIPT, Path(app.outdir, "_static", SCRIPT.name))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import json
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from mattn import rule
 from mattn.pretrained import stored_stories, stories_model
 from mattn.repro import recorded
 
-__all__ = ["PLACE", "State", "copy_files", "draw", "look", "put_in"]
+__all__ = ["FILES", "PLACE", "State", "draw", "look", "put_in"]
 
 PLACE = '<div class="mattn-strip"></div>'
 TOLD = (
@@ -34,9 +33,9 @@ TOLD = (
 STORY = TOLD.split()
 NUMBER = STORY.index("nine")
 N_BARS = 4
-HERE = Path(__file__).parent
 WEB = ROOT / "mattn" / "web"
-FILES = (HERE / "strip.js", WEB / "decoder.js", WEB / "stories_covered.js")
+MODEL = (WEB / "decoder.js", WEB / "stories_covered.js")
+FILES = (Path(__file__).with_name("strip.js"), *MODEL)
 
 
 class State(NamedTuple):
@@ -155,10 +154,3 @@ def put_in(
     if PLACE in body:
         static = context["pathto"]("_static/strip.js", 1).removesuffix("strip.js")
         context["body"] = body.replace(PLACE, draw(static), 1)
-
-
-def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    """Its scripts and the weights, which a page loads when it needs them."""
-    if exception is None and app.builder.name == "html":
-        for file in FILES:
-            shutil.copyfile(file, Path(app.outdir, "_static", file.name))

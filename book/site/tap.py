@@ -13,7 +13,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +23,12 @@ from book.site.bars import bar_table
 from mattn import attention, causal, full
 from mattn.toy import TOKENS, W_k, W_q, W_v, embed, verb
 
-__all__ = ["PLACE", "State", "copy_files", "draw", "look", "put_in"]
+__all__ = ["FILES", "PLACE", "State", "draw", "look", "put_in"]
 
 PLACE = re.compile(
     r'(<figure\b[^>]*\bid="fig-first"[^>]*>).*?(?=<figcaption\b)', re.DOTALL
 )
-HERE = Path(__file__).parent
+FILES = (Path(__file__).with_name("tap.js"),)
 ASKS = len(TOKENS) - 2  # the last word before the card
 ACTS = 1
 COLUMN, HEIGHT = 100, 130  # of the arrows: of a word's column, and in all
@@ -255,9 +254,3 @@ def put_in(
         static = context["pathto"]("_static/tap.js", 1).removesuffix("tap.js")
         piece = f"{place[1]}\n{draw(static)}"
         context["body"] = body[: place.start()] + piece + body[place.end() :]
-
-
-def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    """Its script."""
-    if exception is None and app.builder.name == "html":
-        shutil.copyfile(HERE / "tap.js", Path(app.outdir, "_static", "tap.js"))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from sphinx.application import Sphinx
 from book.site.bars import bar_table
 from book.site.states import WIDGETS, Choice, Roll, Slider, Switch, Widget
 
-__all__ = ["PLACES", "copy_files", "draw", "put_in"]
+__all__ = ["FILES", "PLACES", "draw", "put_in"]
 
 SCRIPT = Path(__file__).with_name("widgets.js")
+FILES = (SCRIPT,)
 PLACES = {
     name: re.compile(
         r'(<div class="mattn-card">)(?P<still>.*?)(</div>)'
@@ -118,9 +118,3 @@ def put_in(
             piece = draw(WIDGETS[name], found["still"], static)
             whole = f"{found[1]}\n{piece}{found[3]}"
             context["body"] = body[: found.start()] + whole + body[found.end() :]
-
-
-def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    """Their one script."""
-    if exception is None and app.builder.name == "html":
-        shutil.copyfile(SCRIPT, Path(app.outdir, "_static", SCRIPT.name))

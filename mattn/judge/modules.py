@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mattn.judge.formulas import Case, combined
-from mattn.judge.judging import Answer, Trial, explanations, rounded
+from mattn.judge.judging import SINGLE, Answer, Trial, explanations, rounded
 from mattn.judge.manners import manners
 from mattn.judge.measured import influenced
 from mattn.judge.probes import Probe, allowed_for
@@ -97,7 +97,7 @@ def _judged(
 ) -> Verdict:
     if trials[0].subject.dtype != torch.float64 or rounded(trials[0]):
         for trial in trials:
-            trial.tolerance = 2e-5
+            trial.tolerance = SINGLE
     for reading, trial in zip(found, trials, strict=True):
         if trial.right:
             notes = (reading.said,) if reading.said else ()

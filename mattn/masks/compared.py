@@ -6,7 +6,7 @@ Chapter 2 counts pairs; exercises of chapters 2 and 3 compare masks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,16 +77,10 @@ def difference(mask: Mask, other: Other, T: int) -> Difference | None:
         if found is None and at_n is not None:
             found = at_n
         if n == T and found is not None:
-            return _counted(found, at_n)
+            # The smallest case, with the pairs of the longest.
+            more, fewer = (at_n.more, at_n.fewer) if at_n else (0, 0)
+            return replace(found, more=more, fewer=fewer)
     return None
-
-
-def _counted(found: Difference, last: Difference | None) -> Difference:
-    """The smallest case, with the pairs of the longest."""
-    more, fewer = (0, 0) if last is None else (last.more, last.fewer)
-    return Difference(
-        found.length, found.query, found.key, found.also, found.row, more, fewer
-    )
 
 
 def _boolean(given: Any, n: int) -> Bool[Tensor, "*rows n n"]:

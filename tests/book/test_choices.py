@@ -127,9 +127,7 @@ def test_a_question_without_its_answer_stops_the_build(old, new):
 def opened(browser, tmp_path) -> Iterator[Callable]:
     """A function that opens the page above in a viewport and a theme."""
     script = '<script src="_static/choices.js"></script>'
-    piece = SimpleNamespace(
-        copy_files=choices.copy_files, draw=lambda: f"{mark(PAGE)}{script}"
-    )
+    piece = SimpleNamespace(FILES=choices.FILES, draw=lambda: f"{mark(PAGE)}{script}")
     with opened_alone(browser, tmp_path, piece) as open_:
         yield open_
 

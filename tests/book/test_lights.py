@@ -158,7 +158,7 @@ def opened(browser, tmp_path) -> Iterator[Callable]:
         '<span data-lights="fig-a: 4,4 0,0">row</span> shows.</p>'
         f'<figure id="fig-a">{figure}</figure>'
     )
-    piece = SimpleNamespace(copy_files=lights.copy_files)
+    piece = SimpleNamespace(FILES=lights.FILES)
     piece.draw = lambda: page_of(body)
     with opened_alone(browser, tmp_path, piece) as open_:
         yield open_

@@ -16,6 +16,7 @@ from pieces import opened_alone
 from roots import ROOT
 
 from book.site import strip
+from book.site.scripts import copy_to
 from book.site.strip import NUMBER, STORY, State, look, printed
 from mattn.data import stories
 from mattn.repro import recorded
@@ -131,8 +132,7 @@ def test_a_page_says_where_it_goes():
 
 def test_its_files_go_where_the_page_looks(tmp_path):
     (tmp_path / "_static").mkdir()
-    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
-    strip.copy_files(app, None)
+    copy_to(tmp_path, strip.FILES)
     there = {file.name for file in (tmp_path / "_static").iterdir()}
     assert there == {"strip.js", "decoder.js", "stories_covered.js"}
 

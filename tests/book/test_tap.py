@@ -17,6 +17,7 @@ from pieces import opened_alone
 from roots import ROOT
 
 from book.site import tap
+from book.site.scripts import copy_to
 from book.site.tap import ACTS, ASKS, look, printed
 from mattn import attention, causal, full
 from mattn.checks import same
@@ -132,8 +133,7 @@ def test_the_piece_takes_the_place_of_the_picture():
 
 def test_its_script_goes_where_the_page_looks(tmp_path):
     (tmp_path / "_static").mkdir()
-    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
-    tap.copy_files(app, None)
+    copy_to(tmp_path, tap.FILES)
     assert (tmp_path / "_static" / "tap.js").is_file()
 
 

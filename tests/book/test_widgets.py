@@ -16,6 +16,7 @@ from pieces import opened_alone
 from roots import ROOT
 
 from book.site import widgets
+from book.site.scripts import copy_to
 from book.site.states import CARDS, MAT, N_ROLLS, SIZES, WIDGETS
 from mattn import attention, causal, window
 from mattn.checks import influence, same
@@ -180,7 +181,7 @@ def test_it_joins_the_picture_of_its_page(name):
 def opened(browser, tmp_path) -> Iterator[Callable]:
     """A function that opens all four in one page, in a viewport and a theme."""
     pieces = SimpleNamespace(
-        copy_files=widgets.copy_files,
+        FILES=widgets.FILES,
         draw=lambda: "".join(widgets.draw(w, STILL) for w in WIDGETS.values()),
     )
     with opened_alone(browser, tmp_path, pieces) as open_:
@@ -274,6 +275,5 @@ def test_paper_and_no_scripts_have_what_stood_there(opened):
 
 def test_its_script_goes_where_the_page_looks(tmp_path: Path):
     (tmp_path / "_static").mkdir()
-    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
-    widgets.copy_files(app, None)
+    copy_to(tmp_path, widgets.FILES)
     assert [path.name for path in (tmp_path / "_static").iterdir()] == ["widgets.js"]

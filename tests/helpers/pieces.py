@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 from browsers import PATIENCE, WIDE
 from roots import ROOT
+
+from book.site.scripts import copy_to
 
 
 @contextmanager
@@ -19,8 +21,7 @@ def opened_alone(
     """
     contexts, errors, asked = [], [], []
     (folder / "_static").mkdir()
-    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=folder)
-    piece.copy_files(app, None)
+    copy_to(folder, piece.FILES)
     sheets = (ROOT / "book" / "static" / f"{name}.css" for name in ("mattn", "pieces"))
     style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     file = folder / "page.html"
