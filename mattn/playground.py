@@ -1,9 +1,10 @@
 """The mask playground: a widget in which a reader changes a mask and looks.
 
-The page is drawn by ``playground.js``, which stands beside this module and
-does the same arithmetic; what a reader without scripts sees, a table of the
-weights, is computed here. Both make queries, keys and values of a sentence
-by one recipe, so that their numbers agree. Used in chapters 2 and 4.
+The page is drawn by the scripts in ``web/play``, which do the same arithmetic;
+here they are joined into the one file that a page or a notebook runs. What a
+reader without scripts sees, a table of the weights, is computed here. Both make
+queries, keys and values of a sentence by one recipe, so that their numbers
+agree. Used in chapters 2 and 4.
 """
 
 from __future__ import annotations
@@ -35,6 +36,25 @@ MAPS = {
     "v": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, -1]],
 }
 """Three linear maps of the page's own, made by hand: the script has the same."""
+
+SOURCES = Path(__file__).parent / "web" / "play"
+CORE = ("texts", "arithmetic", "state", "words", "puzzles", "share", "colours")
+PAGE = ("elements", "matrix", "model", "puzzling", "hands", "page")
+HEAD = """\
+// The mask playground: change a mask and see what masked self-attention does.
+//
+// Joined by mattn.playground from the scripts in mattn/web/play, in this order; change
+// those. First the arithmetic, without a page (Node reads it as a module), then the
+// page. Elements <div class="mattn-playground" data-config="…">, as written by
+// mattn.playground, come to life; what stands inside them is for readers without
+// scripts. Rows are queries, columns are keys, true = may attend.
+"use strict";
+(() => {
+"""
+BETWEEN = """
+if (typeof module === "object" && module.exports) module.exports = core;
+if (typeof document === "undefined") return;
+"""
 
 
 def embed(tokens: Sequence[str]) -> Float[Tensor, "T 4"]:
@@ -208,5 +228,37 @@ class Playground:
 
 @cache
 def script() -> str:
-    """The program of the page, one file without dependencies."""
-    return Path(__file__).with_name("playground.js").read_text(encoding="utf-8")
+    """The program of the page, one file without dependencies: its sources, joined.
+
+    Every source is read where the one before it ends, in one function, so a name
+    that one defines the next ones know.
+    """
+    style, body = source("style.css"), source("body.html")
+    return "\n".join(
+        [
+            HEAD,
+            *(source(f"{name}.js") for name in CORE),
+            f"const core = {{ {', '.join(names())} }};",
+            BETWEEN,
+            f"const STYLE = `\n{style}`;\n\nconst BODY = `\n{body}`;\n",
+            *(source(f"{name}.js") for name in PAGE),
+            "})();\n",
+        ]
+    )
+
+
+def source(name: str) -> str:
+    """One of the sources of the script."""
+    return (SOURCES / name).read_text(encoding="utf-8").strip() + "\n"
+
+
+def names() -> list[str]:
+    """What the core of the script defines at its top level."""
+    starts = ("const ", "function ")
+    lines = [
+        line
+        for name in CORE
+        for line in source(f"{name}.js").splitlines()
+        if line.startswith(starts)
+    ]
+    return sorted({line.split()[1].partition("(")[0] for line in lines})

@@ -36,8 +36,9 @@ from book.site import (
 )
 from book.site.pages import add_open_graph, finish_pages, set_site
 from book.site.scripts import copy_to
+from mattn.playground import script
 
-SCRIPT = ROOT / "mattn" / "playground.js"
+SCRIPT = "playground.js"
 # What it loads when its reader asks for the trained model.
 WITH_IT = (*strip.MODEL, strip.WEB / "stories_uncovered.js")
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
@@ -99,7 +100,7 @@ def share_script(
     """Put the one file in place of every copy of the playground's script."""
     first, *others = INLINE.split(context.get("body", ""))
     if others:
-        address = context["pathto"](f"_static/{SCRIPT.name}", 1)
+        address = context["pathto"](f"_static/{SCRIPT}", 1)
         linked = f'<script src="{address}"></script>'
         context["body"] = linked.join([first, "".join(others)])
 
@@ -163,7 +164,8 @@ def copy_scripts(app: Sphinx, exception: Exception | None) -> None:
     """The playground, the model that it loads, and the scripts of the pieces."""
     if exception is None and app.builder.name == "html":
         own = (file for piece in PIECES for file in piece.FILES)
-        copy_to(app.outdir, [SCRIPT, *WITH_IT, *own])
+        copy_to(app.outdir, [*WITH_IT, *own])
+        Path(app.outdir, "_static", SCRIPT).write_text(script(), encoding="utf-8")
 
 
 def write_front_door(app: Sphinx, exception: Exception | None) -> None:

@@ -9,7 +9,7 @@ from browsers import BUILT, PATIENCE, WIDE, chromium, served
 from played import GROUND, TOKENS, Play
 
 from book.site.extension import SCRIPT, WITH_IT
-from mattn.playground import playground
+from mattn.playground import playground, script
 
 LINKED = '<script src="playground.js"></script>'
 
@@ -55,7 +55,8 @@ def opened(chrome, tmp_path: Path) -> Iterator[Callable[..., Play]]:
         made = playground(TOKENS) if made is None else made
         widget = made._repr_html_()
         if linked:  # as a page of the book: the script is a file, the model beside it
-            for source in [SCRIPT, *WITH_IT]:
+            (tmp_path / SCRIPT).write_text(script(), encoding="utf-8")
+            for source in WITH_IT:
                 shutil.copyfile(source, tmp_path / source.name)
             widget = widget.partition("<script>")[0] + LINKED
         file = tmp_path / f"page{len(contexts)}.html"

@@ -118,7 +118,7 @@ def broken(machine: Machine, name: str, sound: str, planted: str) -> tuple[Path,
     ("sound", "planted", "says"),
     [
         ('build-backend = "', 'build-backend = "absent_', "CalledProcessError"),
-        ('"playground.js",', "", "FileNotFoundError"),
+        ('"web/play/*",', "", "FileNotFoundError"),
     ],
     ids=["not-installable", "data-file-missing"],
 )

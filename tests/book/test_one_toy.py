@@ -111,7 +111,7 @@ def second_toys(path: Path) -> list[str]:
 def test_the_toy_is_typed_once():
     found = {p.relative_to(ROOT).as_posix(): second_toys(p) for p in pages()}
     # A link of the first edition that names no sentence means its sentence.
-    assert found.pop("mattn/playground.js") == [f"“{OLD}”"]
+    assert found.pop("mattn/web/play/page.js") == [f"“{OLD}”"]
     typed = {name: toys for name, toys in found.items() if toys and name != HOME}
     assert not typed, f"expected the toy in {HOME} alone; got {typed}: import it"
     assert found[HOME]

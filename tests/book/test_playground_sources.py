@@ -1,4 +1,4 @@
-"""The playground's one file is what its sources say; each source says what it is."""
+"""The playground's one file is made of all its sources; each says what it is."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import re
 import pytest
 from roots import ROOT
 
-from book.play import join
+from mattn import playground
 
-SOURCES = sorted((ROOT / "book" / "play").glob("*.js"))
-
-
-def test_the_joined_file_is_what_the_sources_give() -> None:
-    text = join.JOINED.read_text(encoding="utf-8")
-    assert text == join.joined(), "python -m book.play.join writes it again"
+SOURCES = sorted(playground.SOURCES.glob("*.js"))
 
 
 def test_every_source_is_joined_once() -> None:
-    assert {file.stem for file in SOURCES} == {*join.CORE, *join.PAGE}
-    assert len(join.CORE + join.PAGE) == len(SOURCES) > 8
+    assert {file.stem for file in SOURCES} == {*playground.CORE, *playground.PAGE}
+    assert len(playground.CORE + playground.PAGE) == len(SOURCES) > 8
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.stem)
@@ -36,9 +31,9 @@ def test_a_script_says_what_it_does_and_where_its_test_is(file) -> None:
 
 
 def test_no_name_is_defined_twice() -> None:
-    found = [name for name in join.names() if name]
+    found = [name for name in playground.names() if name]
     assert len(found) == len(set(found)) > 50
-    text = join.JOINED.read_text(encoding="utf-8")
+    text = playground.script()
     for name in found:
         outer = re.findall(rf"(?m)^(?:const|let|function) {name}\b", text)
         assert len(outer) == 1, name

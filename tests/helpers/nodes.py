@@ -9,12 +9,16 @@ from pathlib import Path
 import playwright
 from roots import ROOT
 
+from mattn.playground import script
+
 NODE = Path(playwright.__file__).parent / "driver" / "node"
-SCRIPT = ROOT / "mattn" / "playground.js"
 WEB = ROOT / "mattn" / "web"
 DRIVER = """
-const core = require(process.argv[1]);
-const web = process.argv[2];
+const [source, calls] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const made = { exports: {} };
+new Function("module", source)(made);
+const core = made.exports;
+const web = process.argv[1];
 const decoders = {};
 const decoder = (name) => {
   require(`${web}/decoder.js`);
@@ -63,7 +67,6 @@ core.walked = (steps) => {
     return [state.n, past.depth];
   });
 };
-const calls = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const plain = (key, value) =>
   typeof value === "number" && !Number.isFinite(value) ? `${value}` : value;
 process.stdout.write(JSON.stringify(
@@ -74,8 +77,8 @@ process.stdout.write(JSON.stringify(
 def node(calls: list[list]) -> list:
     """What the script's functions return: ``[name, argument, …]`` each."""
     done = subprocess.run(
-        [NODE, "-e", DRIVER, SCRIPT, WEB],
-        input=json.dumps(calls),
+        [NODE, "-e", DRIVER, WEB],
+        input=json.dumps([script(), calls]),
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -1,1 +1,0 @@
-"""The playground as people see it: its scripts, and what joins them."""
