@@ -85,9 +85,10 @@ test: $(READY) ## everything a change must pass: style, types, book, tests, outp
 		--nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants
-	$(PYTEST) tests -m long
+	$(PYTEST) tests -m "long and not weekly"
 
-test-all: test test-long ## both, and the package's tests as on an old processor
+test-all: test test-long ## both, what is dear, and the package as on an old processor
+	$(PYTEST) tests -m weekly
 	ATEN_CPU_CAPABILITY=default $(PYTEST) --package
 
 pdf: $(BUILT) ## the whole book as one PDF (needs chromium)

@@ -13,10 +13,15 @@ from accessibility import AXE, COLOURS, load_axe, violations
 from browsers import BUILT, NARROW, PAGES, PATIENCE, TYPESET, WIDE
 
 QUICK = {"chapters/index", "search"}
+# Their pieces are those of the chapters, page for page.
+ALIKE = ("chapters/exercises/", "chapters/api")
 
 
 def marked(name: str):
-    return name if name in QUICK else pytest.param(name, marks=pytest.mark.long)
+    if name in QUICK:
+        return name
+    mark = pytest.mark.weekly if name.startswith(ALIKE) else pytest.mark.long
+    return pytest.param(name, marks=mark)
 
 
 def test_the_checker_is_the_one_that_was_published() -> None:

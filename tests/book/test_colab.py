@@ -31,6 +31,8 @@ pytestmark = [
 ADDRESS = "https://github.com/owner/name"
 # The longest first, so that two at a time end together.
 FIRST = ("08_", "07_", "06_", "05_", "10_", "09_")
+# Most of their time is training, which `make test` has run already.
+DEAR = ("chapters/06_", "chapters/07_", "chapters/08_")
 SOURCES = sorted(
     [*ROOT.glob("chapters/*.ipynb"), *ROOT.glob("exercises/*.ipynb")],
     key=lambda p: next((i for i, f in enumerate(FIRST) if p.name.startswith(f)), 99),
@@ -39,6 +41,11 @@ SOURCES = sorted(
 
 def name_of(source: Path) -> str:
     return source.relative_to(ROOT).as_posix()
+
+
+def marked(name: str):
+    dear = [pytest.mark.weekly] if name.startswith(DEAR) else []
+    return pytest.param(name, marks=dear)
 
 
 def edition_of(commit_id: str) -> Edition:
@@ -87,7 +94,7 @@ def runs(machine: Machine, request):
             future.cancel()
 
 
-@pytest.mark.parametrize("name", [name_of(source) for source in SOURCES])
+@pytest.mark.parametrize("name", [marked(name_of(source)) for source in SOURCES])
 def test_runs_to_the_end_and_leaves_torch_alone(runs, name: str) -> None:
     packages = runs[name].result()
     before, after = packages["before"], packages["after"]

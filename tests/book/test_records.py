@@ -115,7 +115,7 @@ def test_the_record_of_training_keeps_the_bounds():
     assert median["1"]["loss"] <= 1.57
 
 
-@pytest.mark.long
+@pytest.mark.weekly
 def test_the_benchmark_of_attention_runs_end_to_end(tmp_path):
     path = tmp_path / "deeper" / "attention.json"
     run = subprocess.run(

@@ -4,6 +4,7 @@ uv reads the metadata of the packages and installs nothing. It asks the package
 index, so all of it is long; only where no index answers is it skipped.
 """
 
+import itertools
 import os
 import re
 import subprocess
@@ -63,9 +64,16 @@ def resolved(
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs}
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("python", [OLDEST, NEWEST])
-@pytest.mark.parametrize("file", FILES)
+def corners() -> list:
+    """Every file, Python and system; two of each file before the week is over."""
+    often = {(OLDEST, "linux-x86"), (NEWEST, "windows")}
+    return [
+        pytest.param(*of, marks=[] if of[1:] in often else [pytest.mark.weekly])
+        for of in itertools.product(FILES, (OLDEST, NEWEST), SYSTEMS)
+    ]
+
+
+@pytest.mark.parametrize(("file", "python", "system"), corners())
 def test_it_resolves_to_wheels(file: str, python: str, system: str) -> None:
     options = ["--all-extras"] if file == "pyproject.toml" else []
     packages = resolved(ROOT / file, python, system, *options)

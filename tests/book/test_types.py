@@ -70,7 +70,7 @@ def test_a_user_of_the_package_sees_every_name(checker: str, tmp_path: Path) -> 
     assert not [t for t in types if t in ("Any", "Unknown") or t.startswith("Module")]
 
 
-@pytest.mark.long
+@pytest.mark.weekly
 def test_types_are_true_for_the_newest_python_too(tmp_path: Path) -> None:
     assert "Success" in run("mypy", "--python-version", "3.13")
     said = run("basedpyright", "--pythonversion", "3.13")

@@ -47,7 +47,7 @@ def test_the_benchmark_of_generation_runs(tmp_path):
     assert keys(json.loads(path.read_text())) == keys(record("generation"))
 
 
-@pytest.mark.long
+@pytest.mark.weekly
 def test_the_benchmark_of_training_runs(tmp_path):
     path = tmp_path / "training.json"
     run("training", "--seeds", "5", "--scale", "0.003", "--to", str(path))

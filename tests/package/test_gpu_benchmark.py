@@ -94,7 +94,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.long
+@pytest.mark.weekly
 def test_all_parts_run_in_the_interpreter_and_are_not_measured_twice(tmp_path):
     path = tmp_path / "new" / "smoke.json"
     done = run("--smoke", "--to", str(path))
