@@ -229,7 +229,7 @@ def test_words_for_the_blind_are_no_difference():
         (curve(1, 2, 3), curve(1, 2.5, 3), False),
         (curve(1, 3, mark=True), curve(2, 9, 0, mark=True), True),
         (curve(1, 3, mark=True), curve(1, 3, name="gain", mark=True), False),
-        (curve(1, 3), "<p>", False),
+        (curve(1, 3), lambda: "<p>", False),
     ],
 )
 def test_nbval_compares_figures_in_this_way(stored, drawn, same):
@@ -239,7 +239,7 @@ def test_nbval_compares_figures_in_this_way(stored, drawn, same):
         data = {FIGURE: figure, "text/plain": "<Figure>"}
         return [new_output("display_data", data=data)]
 
-    assert nbval_finds(outputs(drawn), outputs(stored)) is same
+    assert nbval_finds(outputs(drawn()), outputs(stored())) is same
 
 
 def nbval_finds(drawn: list[NotebookNode], stored: list[NotebookNode]) -> bool:
@@ -284,7 +284,7 @@ def test_what_was_measured_is_guarded(source, guarded):
     table = show_texts({"a": "b"}, measured=True)
     for data in (
         {"text/html": table._repr_html_(), "text/plain": repr(table)},
-        {FIGURE: curve(1, 2, mark=True)},
+        {FIGURE: curve(1, 2, mark=True)()},
     ):
         cell = new_code_cell(source, outputs=[new_output("display_data", data=data)])
         assert (not list(unguarded(cell))) is guarded
