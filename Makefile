@@ -20,7 +20,7 @@ MADE_OF = $(strip $(SOURCES) MATTN_SITE=$(MATTN_SITE))
 export OMP_NUM_THREADS = 1
 export MATTN_PROGRESS = 0
 
-.PHONY: help book open test test-long test-all again serve lab notebooks tidy clean assignments grade pdf zip
+.PHONY: help book open mypy basedpyright test test-long test-all again serve lab notebooks tidy clean assignments grade pdf zip
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -76,13 +76,15 @@ grade: $(READY) $(INSTRUCTOR) ## grade a folder of notebooks (SUBMISSIONS=dir)
 test: $(READY) ## everything a change must pass: style, types, book, tests, outputs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy
-	$(PY) -m basedpyright
+	@$(MAKE) --no-print-directory --jobs 2 mypy basedpyright
 	@$(MAKE) --no-print-directory $(BUILT)
 	@echo "What takes longer is left out here: make test-long."
 	$(PYTEST) --no-loadscope-reorder chapters tests --nbval \
 		--nbval-current-env --nbval-cell-timeout 3600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg
+
+mypy basedpyright: $(READY)
+	$(PY) -m $@
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants
 	$(PYTEST) tests -m "long and not weekly"

@@ -16,6 +16,8 @@ from bs4 import BeautifulSoup, Tag
 from stored_state import is_sentence
 
 MAX_BYTES = 400_000
+SOURCES = {"pre", "code", "script", "style"}
+FORMAL = {"math", "sig", "sig-param"}
 IMAGES = "article :is(img, svg.mattn-figure)"
 # A link with one of these relations is told to a reader, not fetched.
 NOT_FETCHED = {"alternate", "author", "canonical", "license", "next", "prev", "search"}
@@ -193,16 +195,20 @@ def pages_light(site: Site) -> Iterator[str]:
             yield f"{site.name(path)}: {size} bytes; under {MAX_BYTES} are allowed"
 
 
+def prose(tag: Tag) -> Iterator[str]:
+    """The strings below ``tag``, but for code, formulas and signatures."""
+    for child in tag.children:
+        if not isinstance(child, Tag):
+            yield str(child)
+        elif child.name not in SOURCES and not FORMAL & set(child.get("class", ())):
+            yield from prose(child)
+
+
 def nothing_raw(site: Site) -> Iterator[str]:
     """No source text where its result should stand."""
     for path, page in site.pages.items():
         for article in page.select("article"):
-            text = "".join(
-                str(string)
-                for string in article.find_all(string=True)
-                if not string.find_parent(["pre", "code", "script", "style"])
-                and not string.find_parent(class_=["math", "sig", "sig-param"])
-            )
+            text = "".join(prose(article))
             for raw in re.findall(r"```|:::|\{[a-z:-]+\}`|\$\$|\*\*\w|\]\(", text):
                 yield f"{site.name(path)}: {raw!r} shows as text"
 

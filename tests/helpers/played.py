@@ -14,10 +14,11 @@ from mattn.playground import project
 from mattn.toy import TOKENS
 
 T = len(TOKENS)
+# Each width and each scheme; the two that cross them run weekly.
 LOOKS = [
     pytest.param(WIDE, "light", id="1280-light"),
-    pytest.param(WIDE, "dark", id="1280-dark"),
-    pytest.param(NARROW, "light", id="390-light"),
+    pytest.param(WIDE, "dark", id="1280-dark", marks=pytest.mark.weekly),
+    pytest.param(NARROW, "light", id="390-light", marks=pytest.mark.weekly),
     pytest.param(NARROW, "dark", id="390-dark"),
 ]
 GROUND = {"light": ("#222", "#fff"), "dark": ("#ced6dd", "#121212")}

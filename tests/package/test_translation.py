@@ -122,16 +122,16 @@ def test_padding_reaches_nothing():
 
 
 def test_it_learns_and_batch_mates_change_nothing(trained):
-    pairs = reversals(60, seed=9)
+    pairs = reversals(40, seed=9)
     sources = [source for source, _ in pairs]
     ask = functools.partial(translate, trained, n_tokens=8, start=START, stop=END)
     together = ask(sources)
     right = sum(out == target for out, (_, target) in zip(together, pairs, strict=True))
-    assert right >= 15  # by chance, next to none
+    assert right >= 10  # by chance, next to none
     assert together == [ask([source])[0] for source in sources]
     assert together == ask(sources[::-1])[::-1]
-    beams = ask(sources[:20], n_beams=3)
-    assert beams == [ask([source], n_beams=3)[0] for source in sources[:20]]
+    beams = ask(sources[:8], n_beams=3)
+    assert beams == [ask([source], n_beams=3)[0] for source in sources[:8]]
 
 
 def test_cached_equals_uncached(trained):
