@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -254,6 +255,11 @@ def _pieces(
     """Queries cut where the keys that they may see change: of each piece its
     queries, and its keys.
     """
+    # Each layer of a model asks the same, and a rule never changes its hull.
+    asked = (Tq, Tk, small)
+    last = _LAST.get(mask)
+    if last is not None and last[0] == asked:
+        return last[1]
     # Small pieces leave out more keys; a GPU needs large ones to be busy.
     size = min(max(Tq // 4, 64), 256) if small else Tq
     ranges = {
@@ -262,7 +268,13 @@ def _pieces(
     }
     groups = itertools.groupby(ranges, key=lambda start: ranges[start])
     firsts = {next(starts): keys for keys, starts in groups}
-    return list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
+    pieces = list(itertools.pairwise([*firsts, Tq])), list(firsts.values())
+    _LAST[mask] = asked, pieces
+    return pieces
+
+
+# Of each rule that is still in use, what was asked last, and the answer.
+_LAST: weakref.WeakKeyDictionary[Mask, tuple] = weakref.WeakKeyDictionary()
 
 
 def _sdpa(
