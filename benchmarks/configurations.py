@@ -315,7 +315,11 @@ def flex(layers: Layers) -> Tally:
     rules = {id(rule): rule for rule in [*layers, *layers.encoder, *layers.cross]}
     for n in LENGTHS:
         for rule in rules.values():
-            mod, expected = rule.predicate(n), rule.matrix(n)[None]
+            predicate, expected = rule.predicate(n), rule.matrix(n)[None]
+
+            def mod(b, h, q, k, predicate=predicate):  # a function of four, no more
+                return predicate(b, h, q, k)
+
             cells = create_mask(mod, 1, 1, n, n, device="cpu")[0]
             everywhere = torch.ones_like(expected)
             tally.add(expected, cells, everywhere, f"{n} tokens, {rule!r}")

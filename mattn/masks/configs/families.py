@@ -82,7 +82,7 @@ def _one_way(f: Fields, family: Family) -> Layers:
             "use_bidirectional_attention",
             "to be false",
             "With true, transformers 5.23 answers by back end: masks that are built "
-            "stay causal, and where `sdpa` leaves them out its layers see everything. "
+            "stay causal, and a back end that leaves them out, `sdpa` or flash, sees all. "
             "Say the rule yourself.",
         )
     return _by_type(f, family) if family.every else _causal(f, family)

@@ -22,6 +22,11 @@ __all__ = ["Fields", "read", "refusal"]
 _READ = "what this module has read of transformers 5.23"
 
 
+class _Absent:
+    def __repr__(self) -> str:
+        return "no such field"
+
+
 def refusal(family: str, name: str, expected: str, got: Any, remedy: str) -> ValueError:
     """What is raised: the field, what it may be, what it is, and what to do."""
     shown = repr(got)
@@ -49,7 +54,8 @@ class Fields:
         return self._values.get(name) is not None
 
     def refuse(self, name: str, expected: str, remedy: str) -> ValueError:
-        got = self._values.get(name, "no such field")
+        # "layer_types of 3" is the field layer_types.
+        got = self._values.get(name.partition(" ")[0], _Absent())
         return refusal(self.family, name, expected, got, remedy)
 
     def count(self, names: Sequence[str], default: int) -> int:
@@ -126,9 +132,9 @@ class Fields:
                 raise self.refuse(
                     name,
                     "to be true",
-                    "With false, transformers 5.23 answers by back end: `eager` builds "
-                    "a full mask, `sdpa` leaves it out and its layers stay causal. Say "
-                    "the rule yourself.",
+                    "With false, models of transformers see both directions, each "
+                    f"family in its own way, which is beyond {_READ}. Say the rules "
+                    "yourself.",
                 )
             tells = name in NAMES or WORDS & set(re.split(r"[_.]", name.lower()))
             off = value is None or value is False or value in ([], {}, "")
