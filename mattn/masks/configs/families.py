@@ -82,8 +82,8 @@ def _one_way(f: Fields, family: Family) -> Layers:
             "use_bidirectional_attention",
             "to be false",
             "With true, transformers 5.23 answers by back end: masks that are built "
-            "stay causal, and a back end that leaves them out, `sdpa` or flash, sees all. "
-            "Say the rule yourself.",
+            "stay causal, and a back end that leaves them out, `sdpa` or flash, sees "
+            "all. Say the rule yourself.",
         )
     return _by_type(f, family) if family.every else _causal(f, family)
 
@@ -236,6 +236,7 @@ def _gpt_neo(f: Fields, family: Family) -> Layers:
 def _expanded(f: Fields, given: Any, n: int) -> list[str]:
     """[[["global", "local"], 12]] as 24 types."""
     given = [[["global", "local"], 12]] if given is None else given
+    parts: list[tuple[list, int]] = []
     try:
         parts = [(list(kinds), times) for kinds, times in given]
         length = sum(len(kinds) * times for kinds, times in parts)
