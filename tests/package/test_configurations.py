@@ -21,7 +21,7 @@ from mattn.masks import describe
 from mattn.masks.__main__ import main
 from mattn.masks.configs import FAMILIES, comparisons
 from mattn.masks.configs.described import groups, runs
-from mattn.masks.configs.shapes import chunk, near, same_image
+from mattn.masks.configs.shapes import chunks, near, same_image
 from mattn.repro import recorded
 
 FAR = 40_000
@@ -362,7 +362,7 @@ def test_a_field_that_may_say_who_sees_whom_is_never_passed_over(name, field, va
 @given(c=st.integers(1, 7), w=st.integers(0, 7), n=st.integers(1, 12), data=st.data())
 def test_the_rules_of_this_room_know_their_shape(c, w, n, data):
     m = data.draw(st.integers(n, 14))
-    for rule in (chunk(c), near(w), causal & chunk(c)):
+    for rule in (chunks(c), near(w), causal & chunks(c)):
         spans, dense = rule.spans(n, m), rule.matrix(n, m)
         keys = torch.arange(m)
         inside = (spans.first[0, :, None] <= keys) & (keys < spans.end[0, :, None])

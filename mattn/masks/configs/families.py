@@ -13,7 +13,7 @@ from typing import Any
 
 from mattn.masks.algebra import Mask
 from mattn.masks.configs.fields import Fields
-from mattn.masks.configs.shapes import chunk, near
+from mattn.masks.configs.shapes import chunks, near
 from mattn.masks.matrices import is_count
 from mattn.masks.named import causal, full, window
 
@@ -198,7 +198,7 @@ def _llama4(f: Fields, family: Family) -> Layers:
     c = f.size("attention_chunk_size", 8192)
     usual = [CHUNKED if r else FULL for r in _rotated(f, n)]
     types = f.types(n, usual.__getitem__, (FULL, CHUNKED))
-    rules = {FULL: causal, CHUNKED: c and causal & chunk(c)}
+    rules = {FULL: causal, CHUNKED: c and causal & chunks(c)}
     return _typed(f, types, rules, size="attention_chunk_size")
 
 

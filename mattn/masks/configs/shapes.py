@@ -14,14 +14,14 @@ from mattn.masks.rules import Rule, rule
 from mattn.masks.spans import Spans
 from mattn.reach import Reach
 
-__all__ = ["chunk", "near", "same_image"]
+__all__ = ["chunks", "near", "same_image"]
 
 
-def chunk(c: int) -> Mask:
+def chunks(c: int) -> Mask:
     """Keys of the query's own chunk of ``c`` slots: ``q // c = k // c``.
 
     >>> from mattn import causal
-    >>> (causal & chunk(2)).matrix(4)
+    >>> (causal & chunks(2)).matrix(4)
     tensor([[ True, False, False, False],
             [ True,  True, False, False],
             [False, False,  True, False],
@@ -35,7 +35,7 @@ def chunk(c: int) -> Mask:
 
     bound = Reach(behind=c, ahead=c - 1)
     return Rule(
-        lambda b, q, k: q // c == k // c, f"chunk({c})", None, None, bound, shape
+        lambda b, q, k: q // c == k // c, f"chunks({c})", None, None, bound, shape
     )
 
 
