@@ -20,6 +20,7 @@ Derived in chapter 2.
 
 from mattn.masks.algebra import Mask, default_slots
 from mattn.masks.compared import Difference, difference
+from mattn.masks.configs import describe, masks_of
 from mattn.masks.matrices import boolean_power, to_additive
 from mattn.masks.named import causal, documents, full, padding, prefix, window
 from mattn.masks.rules import rule
@@ -34,9 +35,11 @@ __all__ = [
     "boolean_power",
     "causal",
     "default_slots",
+    "describe",
     "difference",
     "documents",
     "full",
+    "masks_of",
     "padding",
     "prefix",
     "rule",
