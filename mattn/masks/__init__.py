@@ -19,6 +19,8 @@ Derived in chapter 2.
 """
 
 from mattn.masks.algebra import Mask, default_slots
+from mattn.masks.atlas import atlas
+from mattn.masks.cases import Conformed, conform, export, from_mask_mod
 from mattn.masks.compared import Difference, difference
 from mattn.masks.listed import (
     cumulative,
@@ -48,21 +50,26 @@ from mattn.masks.spans import Spans
 from mattn.reach import Reach
 
 __all__ = [
+    "Conformed",
     "Difference",
     "Mask",
     "Reach",
     "Spans",
+    "atlas",
     "block_causal",
     "block_diffusion",
     "boolean_power",
     "causal",
     "chunks",
+    "conform",
     "cumulative",
     "default_slots",
     "difference",
     "dilated",
     "documents",
     "draft",
+    "export",
+    "from_mask_mod",
     "full",
     "global_tokens",
     "groups",

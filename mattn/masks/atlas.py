@@ -177,7 +177,8 @@ ENTRIES: tuple[Entry, ...] = (
         "mixed", "text and images", "causal | groups(images)",
         "One model writes text token by token and pictures as a whole.",
         "Transfusion, LMFusion", "shi2024lmfusion (transformers #38080)",
-        "sum(j <= i or images[i] == images[j] >= 0 for i in range(T) for j in range(T))",
+        "sum(j <= i or images[i] == images[j] >= 0 for i in range(T) "
+        "for j in range(T))",
         {"images": GROUPS},
         slips={"two images are read as one":
             "causal | groups([min(i, 0) for i in images])"},
@@ -311,7 +312,8 @@ ENTRIES: tuple[Entry, ...] = (
         "neighbourhood(2, T // 2, c)",
         "A pixel looks at the pixels around it.", "NATTEN",
         "hassani2023neighborhood (attention-gym: natten)",
-        "T * min(c, 2) * min(c, T // 2)", {"c": "3"}, {"c": "31"}, {"c": (1, 2)}, step=2,
+        "T * min(c, 2) * min(c, T // 2)", {"c": "3"}, {"c": "31"}, {"c": (1, 2)},
+        step=2,
     ),
     Entry(
         "video-heads", "heads for space and for time", "near(w)",
