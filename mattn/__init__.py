@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
         causal,
         documents,
         full,
+        masks_of,
         padding,
         prefix,
         rule,
@@ -91,6 +92,7 @@ __all__ = [  # noqa: RUF022
     "Mask",
     "Reach",
     "to_additive",
+    "masks_of",
     # 3, scores
     "MultiHeadAttention",
     "record_weights",

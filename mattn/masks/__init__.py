@@ -22,6 +22,7 @@ from mattn.masks.algebra import Mask, default_slots
 from mattn.masks.atlas import atlas
 from mattn.masks.cases import Conformed, conform, export, from_mask_mod
 from mattn.masks.compared import Difference, difference
+from mattn.masks.configs import describe, masks_of
 from mattn.masks.listed import (
     cumulative,
     global_tokens,
@@ -64,6 +65,7 @@ __all__ = [
     "conform",
     "cumulative",
     "default_slots",
+    "describe",
     "difference",
     "dilated",
     "documents",
@@ -74,6 +76,7 @@ __all__ = [
     "global_tokens",
     "groups",
     "intervals",
+    "masks_of",
     "near",
     "neighbourhood",
     "padding",
