@@ -19,7 +19,6 @@ Derived in chapter 2.
 """
 
 from mattn.masks.algebra import Mask, default_slots
-from mattn.masks.atlas import atlas
 from mattn.masks.cases import Conformed, conform, export, from_mask_mod
 from mattn.masks.compared import Difference, difference
 from mattn.masks.configs import describe, masks_of
@@ -56,7 +55,6 @@ __all__ = [
     "Mask",
     "Reach",
     "Spans",
-    "atlas",
     "block_causal",
     "block_diffusion",
     "boolean_power",
