@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mattn.masks.algebra import Mask, default_slots
+from mattn.masks.algebra import Mask
 from mattn.masks.atlas import ENTRIES, atlas
 from mattn.masks.compared import Difference, difference
 from mattn.masks.entry import Entry
@@ -25,7 +25,7 @@ from mattn.masks.matrices import described
 __all__ = ["FORMAT", "Conformed", "conform", "export", "from_mask_mod", "schema"]
 
 FORMAT = 1
-LENGTHS = range(1, 13)
+LENGTHS, EXPORTED = range(1, 13), (1, 2, 3, 4, 6, 8, 12)
 Align = Literal["bottom-right", "top-left"]
 Matrix = Callable[..., Any]
 ALIGNED = "fewer queries than keys are aligned top-left"
@@ -92,7 +92,7 @@ def conform(given: Matrix, key: str, *, align: Align = "bottom-right") -> Confor
     entry = atlas(key)
     runs = list(_settings(entry))
     answers = [_first(entry, set_to, given, align) for set_to in runs]
-    n_cases = sum(1 for set_to in runs for _ in _sizes(entry, set_to))
+    n_cases = len(runs) * sum(1 for _ in _sizes(entry))
     wrong = [
         (found, set_to)
         for found, set_to in zip(answers, runs, strict=True)
@@ -132,7 +132,7 @@ def _settings(entry: Entry) -> Iterator[dict[str, int]]:
         yield dict(zip(entry.tries, values, strict=True))
 
 
-def _sizes(entry: Entry, set_to: dict[str, int]) -> Iterator[tuple[int, int]]:
+def _sizes(entry: Entry) -> Iterator[tuple[int, int]]:
     """Keys and queries of every case, the fewest keys first, then the whole square."""
     for n_keys in LENGTHS:
         if n_keys % entry.step == 0:
@@ -140,11 +140,8 @@ def _sizes(entry: Entry, set_to: dict[str, int]) -> Iterator[tuple[int, int]]:
             yield from ((n_keys, n) for n in (n_keys, *fewer))
 
 
-def _rows(mask: Mask, n_queries: int, n_keys: int, align: Align) -> Tensor:
-    cells = mask.matrix(n_keys)
-    cells = cells if cells.ndim == 2 else cells[0]
-    late = n_keys - n_queries if align == "bottom-right" else 0
-    return cells[late : late + n_queries]
+def _one_row(cells: Tensor) -> Tensor:
+    return cells if cells.ndim == 2 else cells[0]
 
 
 def _first(
@@ -155,17 +152,22 @@ def _first(
     rule: str | None = None,
 ) -> tuple[int, int, Difference] | None:
     """The smallest case in which it differs from the entry, or from another rule."""
-    for n_keys, n_queries in _sizes(entry, set_to):
-        parameters = entry.parameters(n_keys, **set_to)
-        mask = entry.read(rule or entry.rule, n_keys, parameters)
+    made: dict[int, tuple[dict, Tensor]] = {}
+    for n_keys, n_queries in _sizes(entry):
+        if n_keys not in made:
+            parameters = entry.parameters(n_keys, **set_to)
+            mask = entry.read(rule or entry.rule, n_keys, parameters)
+            made[n_keys] = parameters, _one_row(mask.matrix(n_keys))
+        parameters, expected = made[n_keys]
         theirs = _allowed(given(n_queries, n_keys, **parameters), n_queries, n_keys)
         late = n_keys - n_queries if align == "bottom-right" else 0
-        whole = _rows(mask, n_keys, n_keys, align).clone()
-        expected = whole.clone()
+        if torch.equal(theirs, expected[late : late + n_queries]):
+            continue
+        whole = expected.clone()
         whole[late : late + n_queries] = theirs
-        known = _Matrix(expected)
-        if found := difference(known, whole, n_keys):
-            return n_keys, n_queries, found
+        found = difference(_Matrix(expected), whole, n_keys)
+        assert found is not None
+        return n_keys, n_queries, found
     return None
 
 
@@ -244,12 +246,9 @@ def _write(file: Path, data: Any) -> Path:
 
 
 def _data(entry: Entry) -> dict[str, Any]:
-    cases = [
-        _case(entry, set_to, n_queries, n_keys)
-        for set_to in _settings(entry)
-        for n_keys, n_queries in _sizes(entry, set_to)
-        if n_queries in {1, n_keys // 2, n_keys}
-    ]
+    lengths = [n for n in EXPORTED if n % entry.step == 0]
+    settings = itertools.product(_settings(entry), lengths)
+    cases = [case for set_to, n_keys in settings for case in _at(entry, set_to, n_keys)]
     packed = json.dumps(cases, ensure_ascii=False, separators=(",", ":"))
     return {
         "format": FORMAT,
@@ -262,14 +261,19 @@ def _data(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _case(entry: Entry, set_to: dict, n_queries: int, n_keys: int) -> dict[str, Any]:
-    cells = _rows(entry.mask(n_keys, **set_to), n_queries, n_keys, "bottom-right")
-    q, k = default_slots(n_queries, n_keys)
-    return {
-        "parameters": entry.parameters(n_keys, **set_to),
-        "n_queries": n_queries,
-        "n_keys": n_keys,
-        "query_slots": q.tolist(),
-        "key_slots": k.tolist(),
-        "bits": ["".join("01"[int(c)] for c in row) for row in cells.tolist()],
-    }
+def _at(entry: Entry, set_to: dict[str, int], n_keys: int) -> Iterator[dict]:
+    """The whole square, and the last queries of it alone."""
+    parameters = entry.parameters(n_keys, **set_to)
+    cells = _one_row(entry.read(entry.rule, n_keys, parameters).matrix(n_keys))
+    rows = ["".join("01"[cell] for cell in row) for row in cells.int().tolist()]
+    fewer = set() if entry.cross else {1, n_keys // 2} - {0, n_keys}
+    for n_queries in (n_keys, *sorted(fewer)):
+        first = n_keys - n_queries
+        yield {
+            "parameters": parameters,
+            "n_queries": n_queries,
+            "n_keys": n_keys,
+            "query_slots": list(range(first, n_keys)),
+            "key_slots": list(range(n_keys)),
+            "bits": rows[first:],
+        }
