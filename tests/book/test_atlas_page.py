@@ -65,7 +65,7 @@ def test_the_links_lead_to_the_mask_in_the_playground(stored):
         calls.append(["visit", fragment.partition("&")[2], config])
         expected.append(entry.matrix(8).tolist())
     seen = node(calls)
-    allowed = node([["allowedOf", state[0]["state"]] for state in seen])
+    allowed = node([["allowedOf", found["state"]] for found in seen])
     assert allowed == expected
     chapter = (ROOT / "chapters" / "playground.ipynb").read_text(encoding="utf-8")
     assert f'id=\\"{playground().name}\\"' in chapter
