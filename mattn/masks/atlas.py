@@ -8,6 +8,8 @@ atlas, an appendix of the book, the exported cases and ``conform`` are made from
 
 from __future__ import annotations
 
+from typing import Any
+
 from mattn.masks.entry import Entry
 
 __all__ = ["ENTRIES", "atlas"]
@@ -15,7 +17,11 @@ __all__ = ["ENTRIES", "atlas"]
 #: Pairs of a causal mask, and of a causal window of w keys.
 CAUSAL = "T * (T + 1) // 2"
 WINDOW = "sum(min(i + 1, w) for i in range(T))"
-W = {"given": {"w": "3"}, "large": {"w": "512"}, "tries": {"w": (1, 2, 4)}}
+W: dict[str, Any] = {
+    "given": {"w": "3"},
+    "large": {"w": "512"},
+    "tries": {"w": (1, 2, 4)},
+}
 OFF_BY_ONE = {
     "the window holds w + 1 keys": "causal & window(w + 1)",
     "the window holds w - 1 keys": "causal & window(max(1, w - 1))",

@@ -125,7 +125,7 @@ def from_mask_mod(make: Callable[..., Callable], *, shift: bool = True) -> Matri
     return given
 
 
-def _settings(entry: Entry) -> Iterator[dict[str, int]]:
+def _settings(entry: Entry) -> Iterator[dict[str, Any]]:
     """The parameters that are set by hand: as given, and all that is to be tried."""
     yield {}
     for values in itertools.product(*entry.tries.values()):
@@ -146,7 +146,7 @@ def _one_row(cells: Tensor) -> Tensor:
 
 def _first(
     entry: Entry,
-    set_to: dict[str, int],
+    set_to: dict[str, Any],
     given: Matrix,
     align: Align,
     rule: str | None = None,
@@ -182,7 +182,7 @@ class _Matrix(Mask):
 
 
 def _slip(
-    entry: Entry, runs: list[dict[str, int]], given: Matrix, align: Align
+    entry: Entry, runs: list[dict[str, Any]], given: Matrix, align: Align
 ) -> str | None:
     """What it is in every case, if that has a name."""
 
@@ -261,7 +261,7 @@ def _data(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _at(entry: Entry, set_to: dict[str, int], n_keys: int) -> Iterator[dict]:
+def _at(entry: Entry, set_to: dict[str, Any], n_keys: int) -> Iterator[dict]:
     """The whole square, and the last queries of it alone."""
     parameters = entry.parameters(n_keys, **set_to)
     cells = _one_row(entry.read(entry.rule, n_keys, parameters).matrix(n_keys))
