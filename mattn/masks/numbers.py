@@ -58,6 +58,7 @@ def table_of(name: str, ids: Ids) -> Tensor:
 
 
 def count(name: str, what: str, given: Any, *, least: int = 1) -> int:
+    """An int of at least so much, or a ``ValueError`` that names it."""
     if not is_count(given, least=least):
         raise ValueError(f"{name}: expected an int {what} >= {least}; got {given!r}.")
     return int(given)
