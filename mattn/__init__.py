@@ -5,7 +5,7 @@ point down, and a test holds the modules to this drawing:
 
     7  judge
     6  audit · metrics
-    5  generation · training · pretrained
+    5  generation · training · pretrained · atlas
     4  models · playground · reader
     3  heads
     2  attention · flash · embedding · config · checkpoint · repro
@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what checkers of types, and editors, see
+    from mattn import atlas as atlas
     from mattn import audit as audit
     from mattn import cache as cache
     from mattn import checkpoint as checkpoint

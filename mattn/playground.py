@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from mattn.attention import attention
 from mattn.masks import Mask, causal
 from mattn.toy import TOKENS
 
-__all__ = ["Playground", "embed", "playground", "project", "script"]
+__all__ = ["Playground", "address", "embed", "playground", "project", "script"]
 
 MAX_TOKENS = 10
 WIDTH = 4
@@ -163,6 +164,21 @@ def _one_row(mask: object, T: int) -> Tensor:
     return allowed
 
 
+def address(tokens: Sequence[str], mask: Mask | Bool[Tensor, "T T"]) -> str:
+    """The fragment of an address at which the book's playground shows this mask.
+
+    It follows ``playground.html``, and says which cells differ from the causal mask.
+
+    >>> address(["a", "b"], causal.matrix(2).T)
+    '#play-e3b83239&s=a+b&x=1.2'
+    """
+    given = playground(tokens, mask)
+    differs = (given.allowed != causal.matrix(len(given.tokens))).flatten()
+    cells = ".".join(str(cell) for cell in differs.nonzero().flatten().tolist())
+    said = {"s": " ".join(given.tokens), **({"x": cells} if cells else {})}
+    return f"#{playground().name}&{urlencode(said, safe='.')}"
+
+
 @dataclass(frozen=True, eq=False)
 class Playground:
     """What :func:`playground` returns: its numbers, and itself as HTML."""
@@ -179,17 +195,22 @@ class Playground:
         seen, T = int(self.allowed.sum()), len(self.tokens)
         return f"Playground({' '.join(self.tokens)!r}, {seen} of {T * T} cells allowed)"
 
-    def _repr_html_(self) -> str:
+    @property
+    def name(self) -> str:
+        """The id of the widget: the same widget has the same one wherever it is."""
+        return f"play-{hashlib.sha256(self._config().encode()).hexdigest()[:8]}"
+
+    def _config(self) -> str:
         rows = ["".join("01"[int(c)] for c in row) for row in self.allowed.tolist()]
         config = {"tokens": self.tokens, "allowed": rows, "query": self.query}
         if self.own:
             config["own"] = {name: t.tolist() for name, t in self.qkv.items()}
-        text = json.dumps(config, ensure_ascii=False, separators=(",", ":"))
-        # The same widget has the same id wherever it is made.
-        name = "play-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+        return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
+
+    def _repr_html_(self) -> str:
         return (
-            f'<div class="mattn-playground" id="{name}" '
-            f'data-config="{html.escape(text)}">\n{self._table()}</div>\n'
+            f'<div class="mattn-playground" id="{self.name}" '
+            f'data-config="{html.escape(self._config())}">\n{self._table()}</div>\n'
             f"<script>\n{script()}</script>"
         )
 

@@ -25,6 +25,7 @@ from sphinx.config import Config
 from book import ROOT
 from book.classroom.exercises import write_student_pages
 from book.site import (
+    atlas,
     choices,
     editions,
     lights,
@@ -42,7 +43,7 @@ SCRIPT = "playground.js"
 # What it loads when its reader asks for the trained model.
 WITH_IT = (*strip.MODEL, strip.WEB / "stories_uncovered.js")
 INLINE = re.compile(r"<script>\n// The mask playground:.*?</script>", re.DOTALL)
-PIECES = (strip, tap, widgets, choices, lights)  # what a reader can touch
+PIECES = (strip, tap, widgets, choices, lights, atlas)  # what a reader can touch
 LONGEST = 200  # characters; search engines show about 160
 GENERATED = {
     "genindex": "Every function and class of the package mattn, from A to Z.",

@@ -19,30 +19,73 @@ Derived in chapter 2.
 """
 
 from mattn.masks.algebra import Mask, default_slots
+from mattn.masks.cases import Conformed, conform, export, from_mask_mod
 from mattn.masks.compared import Difference, difference
 from mattn.masks.configs import describe, masks_of
+from mattn.masks.listed import (
+    cumulative,
+    global_tokens,
+    groups,
+    intervals,
+    permutation,
+    shared_prefix,
+    tree,
+)
 from mattn.masks.matrices import boolean_power, to_additive
 from mattn.masks.named import causal, documents, full, padding, prefix, window
+from mattn.masks.patterns import (
+    block_causal,
+    block_diffusion,
+    chunks,
+    dilated,
+    draft,
+    near,
+    neighbourhood,
+    random_blocks,
+    tiles,
+    wait,
+)
 from mattn.masks.rules import rule
 from mattn.masks.spans import Spans
 from mattn.reach import Reach
 
 __all__ = [
+    "Conformed",
     "Difference",
     "Mask",
     "Reach",
     "Spans",
+    "block_causal",
+    "block_diffusion",
     "boolean_power",
     "causal",
+    "chunks",
+    "conform",
+    "cumulative",
     "default_slots",
     "describe",
     "difference",
+    "dilated",
     "documents",
+    "draft",
+    "export",
+    "from_mask_mod",
     "full",
+    "global_tokens",
+    "groups",
+    "intervals",
     "masks_of",
+    "near",
+    "neighbourhood",
     "padding",
+    "permutation",
     "prefix",
+    "random_blocks",
     "rule",
+    "shared_prefix",
+    "tiles",
     "to_additive",
+    "tree",
+    "wait",
     "window",
 ]

@@ -278,7 +278,7 @@ class Mask:
         """For a rule that knows nothing of its shape: what its bound says."""
         behind, ahead, sinks = self.bound
         first, end = torch.zeros_like(q), torch.full_like(q, n_keys)
-        if ahead < math.inf:
+        if -math.inf < ahead < math.inf:
             end = (q + int(ahead) + 1).clamp(0, n_keys)
         if -math.inf < behind < math.inf and not sinks:
             first = (q - int(behind) + 1).clamp(0, n_keys)
