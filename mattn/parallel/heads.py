@@ -40,7 +40,7 @@ def all_to_all_attention(
 
     Source: Jacobs et al. 2023, arXiv:2309.14509. Derived in chapter 12.
     """
-    rank, size = ranks(group)
+    _, size = ranks(group)
     told(lambda: _check_heads(q.shape[1], k.shape[1], size), group)
     held = agree(q, k, v, slots, group)
     rule = as_rule(mask)

@@ -6,6 +6,7 @@ token carries its slot along. Derived in chapter 12.
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal, get_args
 
 import torch
@@ -50,7 +51,7 @@ def deal(n: int, size: int, layout: Layout = "zigzag") -> list[Int[Tensor, " T"]
 
 def _stretches(slots: Tensor, n: int) -> list[Tensor]:
     ends = [i * len(slots) // n for i in range(n + 1)]
-    return [slots[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [slots[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def collect(parts: list[Tensor], layout: Layout = "zigzag", *, dim: int = -2) -> Tensor:

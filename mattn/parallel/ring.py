@@ -148,8 +148,9 @@ class _Ring(torch.autograd.Function):
 
 
 def _travel(round_: _Round, k: Tensor, v: Tensor):
-    """Yield (step, part, keys, values), the own first. What is to be passed on is on its
-    way while it is computed with.
+    """Yield (step, part, keys, values), the own first.
+
+    What is to be passed on is on its way while it is computed with.
     """
     rank, size = ranks(round_.group)
     held, far = round_.held, round_.far
