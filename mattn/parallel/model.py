@@ -83,7 +83,8 @@ def cached_attention(
     """Attention of new tokens, the same on all processes, to a cache of which each
     holds every ``size``-th token.
 
-    A token is kept where slot mod size is the number of the process. Each computes
+    A token is kept where slot mod size is the number of the process, so a cache needs
+    room for one token in ``size``, rounded up. Each computes
     over what it holds, one exchange brings the partial results to all, and all merge
     them in one order. For decoding: nothing is learned through it.
     """
@@ -92,12 +93,12 @@ def cached_attention(
     agree_on_queries(q, slots, group)
     own = slots % size == rank
     keys, values = k[:, :, own], v[:, :, own]
+    at = slots[own] // size  # a cache has room for the tokens of its process alone
     if own.any():
-        keys, values, at = cache.extend(keys, values, slots[own])
+        keys, values, at = cache.extend(keys, values, at)
     elif cache.length:
         keys, values, at = cache.contents()
-    else:
-        at = slots[own]
+    at = torch.where(at < 0, -1, at * size + rank)
     with torch.no_grad():
         allowed = rule.at(slots, at)
         part = partial_of(q, keys, values, allowed)

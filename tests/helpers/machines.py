@@ -29,8 +29,8 @@ from mattn.training import fit
 SMALL = Config(n_symbols=11, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2)
 
 
-def equal_to_one(lengths, dtype, B=2):
-    return list(checking.differences(lengths, B=B, dtype=dtype))
+def equal_to_one(lengths, dtype, **given):
+    return list(checking.differences(lengths, dtype=dtype, **given))
 
 
 def model():
@@ -41,9 +41,10 @@ def model():
 def several(folder):
     """One start of processes, many questions: name → answer."""
     return {
-        "double": equal_to_one((2, 13), torch.float64),
+        "double": equal_to_one((13,), torch.float64),
         "single": equal_to_one((13,), torch.float32),
-        "no row": equal_to_one((9,), torch.float64, B=0),
+        "few": equal_to_one((2,), torch.float64, layouts=["zigzag"]),
+        "no row": equal_to_one((9,), torch.float64, B=0, layouts=["striped"]),
         "reached": {a: checking.reached(causal, 9, a) for a in LAYOUTS},
         "work": {a: checking.work(causal, 64, a) for a in LAYOUTS},
         "near": checking.work(causal & window(8), 64, "contiguous"),
@@ -94,7 +95,7 @@ def cached(n=9):
     decode = model()
     tokens = torch.randint(11, (2, n), generator=torch.Generator().manual_seed(2))
     whole, logits = decode(tokens).detach(), []
-    cache = decode.new_cache(n)
+    cache = decode.new_cache(3)  # of nine tokens
     with over_processes(decode), torch.no_grad():
         for a, b in ((0, 4), (4, 5), (5, 6), (6, 9)):
             slots = torch.arange(a, b)
