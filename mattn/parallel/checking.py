@@ -88,7 +88,7 @@ def _errors(
     rank, size = ranks()
     own = deal(grad.shape[2], size, layout)[rank]
     whole = [t.double().requires_grad_() for t in qkv]
-    out, _ = attention(*whole, rule)
+    out, _ = attention(whole[0], whole[1], whole[2], rule)
     expected = [out, *torch.autograd.grad(out, whole, grad.double())]
     parts = [t[:, :, own].requires_grad_() for t in qkv]
     out = function(*parts, rule, slots=own)
@@ -129,8 +129,8 @@ def work(rule: Mask, n: int, layout: Layout) -> list[Counts]:
     q, k, v, _ = inputs(n, 1, heads=(1, 1), dtype=torch.float32)
     counts = Counts()
     with torch.no_grad():
-        parts = (t[:, :, own] for t in (q, k, v))
-        ring_attention(*parts, rule, slots=own, counts=counts)
+        q, k, v = (t[:, :, own] for t in (q, k, v))
+        ring_attention(q, k, v, rule, slots=own, counts=counts)
     heard: list[Any] = [None] * size
     dist.all_gather_object(heard, counts)
     return heard

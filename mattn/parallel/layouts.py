@@ -25,7 +25,7 @@ def deal(n: int, size: int, layout: Layout = "zigzag") -> list[Int[Tensor, " T"]
     """For each of ``size`` processes, the slots of ``n`` tokens that it holds.
 
     ``contiguous``: one stretch each. ``zigzag``: of twice as many stretches, one from
-    the front and its mirror image from the back (Dubey et al. 2024,
+    the front and its mirror image from the back (Grattafiori et al. 2024,
     arXiv:2407.21783). ``striped``: every ``size``-th token (Brandon et al. 2023,
     arXiv:2311.09431). Any length will do; stretches then differ by one token.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import start_processes
 
 from mattn.inputs import whole_number
 
@@ -42,7 +43,7 @@ def run(
     if function.__module__ == "__main__":
         sent = function.__name__, textwrap.dedent(inspect.getsource(function))
     with tempfile.TemporaryDirectory(prefix="mattn-") as folder:
-        torch.multiprocessing.start_processes(
+        start_processes(
             _process,
             (size, folder, timeout, sent, arguments),
             nprocs=size,

@@ -137,8 +137,9 @@ def _own(q: Tensor, k: Tensor, v: Tensor, slots: Tensor) -> Held:
             "says them."
         )
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
-    shapes = (tuple(t.shape) for t in (q, k, v))
-    return Held(*shapes, str(q.dtype), learns, slots.detach().cpu().long())
+    at = slots.detach().cpu().long()
+    shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
+    return Held(*shapes, str(q.dtype), learns, at)
 
 
 def _without_tokens(part: Held) -> list[tuple[int, ...]]:
