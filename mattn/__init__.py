@@ -5,13 +5,13 @@ point down, and a test holds the modules to this drawing:
 
     7  judge
     6  audit · metrics
-    5  generation · training · pretrained · atlas
+    5  generation · training · pretrained · parallel · atlas
     4  models · playground · reader
     3  heads
     2  attention · flash · embedding · config · checkpoint · repro
     1  masks · softmax · cache · rotary · filters · data · files
     1  losses · optimizers · plotting
-    0  reach · slots · inputs · toy · checks · tables · optional
+    0  reach · slots · inputs · toy · checks · tables · optional · shares
 
 The names below, and the modules above, are loaded when they are first used:
 `import mattn` itself loads neither torch nor matplotlib.
@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
     from mattn import models as models
     from mattn import optimizers as optimizers
     from mattn import optional as optional
+    from mattn import parallel as parallel
     from mattn import playground as playground
     from mattn import plotting as plotting
     from mattn import pretrained as pretrained
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
     from mattn import reader as reader
     from mattn import repro as repro
     from mattn import rotary as rotary
+    from mattn import shares as shares
     from mattn import slots as slots
     from mattn import softmax as softmax
     from mattn import tables as tables

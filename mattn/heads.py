@@ -75,6 +75,9 @@ class MultiHeadAttention(nn.Module):
         )
         self.rotate = rotate
         self._record: Callable[[Tensor], None] | None = None
+        #: Takes the place of fused_attention, where keys lie elsewhere too: called
+        #: as attend(q, k, v, mask, slots=…, cache=…). See chapter 12.
+        self.attend: Callable[..., Tensor] | None = None
 
     def forward(
         self,
@@ -116,6 +119,9 @@ class MultiHeadAttention(nn.Module):
         if self.rotate is not None:
             turned = slots if positions is None else positions
             q, k = self.rotate(q, turned), self.rotate(k, turned)
+        if self.attend is not None:
+            out = self.attend(q, k, v, mask, slots=slots, cache=cache)
+            return self.output(merge_heads(out))
         k_slots = slots
         counted = given is None
         if cache is not None:

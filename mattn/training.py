@@ -21,6 +21,7 @@ from mattn.inputs import whole_number
 from mattn.losses import NoTargetsError, next_token_loss
 from mattn.optimizers import Muon
 from mattn.optional import needed
+from mattn.shares import Alone, shares_of
 
 __all__ = ["History", "Recipe", "fit", "optimizers", "schedule"]
 
@@ -171,6 +172,11 @@ def fit(
     same batches *from their beginning* ends in the same weights, bit for bit
     on a CPU, as if it had never stopped. Ctrl-C leaves the last one.
 
+    Started by ``torchrun`` with a ``DistributedDataParallel`` of a model, each process
+    is given the same whole batches and takes its share of the rows, which should have
+    as many targets each. Losses are means over all; the first process alone shows the
+    bar and writes the checkpoint, which any number of processes takes up.
+
     Raises ``FloatingPointError``, before the weights change, when loss or
     gradient is not finite or no target is left, and ``ValueError`` when the
     batches run out or the checkpoint is not of this run, which is then left as
@@ -181,18 +187,22 @@ def fit(
         raise ValueError(f"fit: expected a finite lr > 0; got {lr}.")
     recipe = recipe or Recipe()
     asked = {"n_steps": n_steps, "lr": float(lr)} | asdict(recipe)
-    run = Run(model, optimizers(model, lr, recipe), asked)
+    shares = shares_of(model)
+    run = Run(shares.model, optimizers(shares.model, lr, recipe), asked)
     batches = iter(batches)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         _take_up(run, path, batches)
+    shares.wait()  # until all have read what the first will write over
     model.train()
-    steps = _shown(run, batches, n_steps)
+    steps = _shown(run, batches, n_steps, quiet=not shares.first)
     try:
         for step, batch in steps:
-            _step(run, step, batch, loss, schedule(step, n_steps, recipe), recipe.clip)
+            share = schedule(step, n_steps, recipe)
+            _step(run, step, batch, loss, share, forward=model, shares=shares)
             done = step + 1
-            if path and (done % max(1, n_steps // 20) == 0 or done == n_steps):
+            due = done % max(1, n_steps // 20) == 0 or done == n_steps
+            if path and due and shares.first:
                 run.save(path, batch)
     except KeyboardInterrupt as stopped:
         if path is not None and path.is_file():
@@ -200,6 +210,7 @@ def fit(
         raise
     finally:
         steps.close()
+    shares.wait()
     if len(run.steps) < n_steps:
         raise ValueError(
             f"fit: expected {n_steps} batches; got {len(run.steps)}. The rate "
@@ -221,12 +232,12 @@ def _take_up(run: Run, path: Path, batches: Iterator[Any]) -> None:
 
 
 def _shown(
-    run: Run, batches: Iterator[Any], n_steps: int
+    run: Run, batches: Iterator[Any], n_steps: int, *, quiet: bool
 ) -> Generator[tuple[int, Any], None, None]:
     """The steps that are left, with their batches; a bar shows how it goes."""
     from tqdm import tqdm
 
-    silent = os.environ.get("MATTN_PROGRESS") == "0"
+    silent = quiet or os.environ.get("MATTN_PROGRESS") == "0"
     first = len(run.steps)
     steps = zip(range(first, n_steps), batches, strict=False)
     began, n_read = time.perf_counter(), 0
@@ -241,9 +252,18 @@ def _shown(
                 bar.set_postfix(shown, refresh=False)
 
 
-def _step(run: Run, step: int, batch, loss, share: float, clip: float | None) -> None:
-    several = isinstance(batch, tuple | list)
-    logits = run.model(*batch) if several else run.model(batch)
+def _step(
+    run: Run,
+    step: int,
+    batch: Any,
+    loss: Callable[[Tensor, Any], Tensor],
+    share: float,
+    *,
+    forward: nn.Module,
+    shares: Alone,
+) -> None:
+    batch, clip = shares.rows(batch), run.asked["clip"]
+    logits = forward(*batch) if isinstance(batch, tuple | list) else forward(batch)
     try:
         value = loss(logits, batch)
     except NoTargetsError as error:
@@ -252,7 +272,7 @@ def _step(run: Run, step: int, batch, loss, share: float, clip: float | None) ->
         ) from error
     run.model.zero_grad()
     value.backward()
-    number = value.item()
+    number = shares.mean(value.item())
     norm = nn.utils.clip_grad_norm_(
         run.model.parameters(), math.inf if clip is None else clip
     ).item()

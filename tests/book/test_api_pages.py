@@ -26,5 +26,5 @@ def test_every_module_stands_on_one_page():
     public = {m for m in documented if m.count(".") == 1}
     modules = {f"mattn.{path.stem}" for path in (ROOT / "mattn").glob("[a-z]*.py")}
     # Between the parts, for the parts: nobody calls these from outside.
-    inner = {f"mattn.{m}" for m in ("files", "inputs", "optional", "reader")}
+    inner = {f"mattn.{m}" for m in ("files", "inputs", "optional", "reader", "shares")}
     assert modules - public == inner

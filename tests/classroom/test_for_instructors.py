@@ -42,7 +42,8 @@ def minutes(numbers: str) -> int:
 
 def test_chapters_are_described_with_their_minutes() -> None:
     rows = table(section("What each chapter teaches, and takes for granted"))
-    assert [int(row[0]) for row in rows] == list(range(1, len(ex.sources()) + 1))
+    numbers = [int(path.stem[:2]) for path in ex.sources()]
+    assert [int(row[0]) for row in rows] == numbers
     for number, _, _, reading, count, spent, points in rows:
         mine = [e for e in FOUND.values() if e.number.startswith(f"{number}.")]
         assert int(reading) == minutes_to_read(int(number)), number

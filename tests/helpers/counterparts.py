@@ -15,6 +15,7 @@ from mattn import (
     blockwise_attention,
     causal,
     documents,
+    full,
     masked_softmax,
     softmax,
     to_additive,
@@ -23,6 +24,7 @@ from mattn import (
 from mattn.checks import same
 from mattn.heads import merge_heads, split_heads
 from mattn.masks import default_slots
+from mattn.parallel import LAYOUTS, collect, deal
 
 
 def sizes(rng, n: int) -> list[int]:
@@ -173,6 +175,16 @@ def is_partial(f, rng):
 def is_merge(f, rng):
     a, b = (softmax.partial(*part) for part in some_parts(rng, 2))
     are_same_parts(f(arrays(a), arrays(b)), softmax.merge(a, b))
+
+
+def is_ring(f, rng):
+    T, size = (int(n) for n in rng.integers(1, 9, 2))
+    q, k, v = qkv(rng, Tq=T)
+    for rule in (causal, causal & window(2), full):
+        for layout in LAYOUTS:
+            slots = deal(T, size, layout)
+            parts = f(q, k, v, rule, slots)
+            same(collect(parts, layout), attention(q, k, v, rule)[0], atol=1e-12)
 
 
 def is_finish(f, rng):

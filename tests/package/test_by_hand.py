@@ -27,6 +27,7 @@ from counterparts import (
     is_merge_heads,
     is_multi_head_attention,
     is_partial,
+    is_ring,
     is_rule,
     is_running_mean,
     is_slots,
@@ -150,6 +151,7 @@ COUNTERPARTS: dict[str, dict[str, Callable]] = {
         "flash_attention_by_hand": is_flash_attention,
         "flash_attention_backward_by_hand": is_flash_attention_backward,
     },
+    "12_many_devices": {"ring_by_hand": is_ring},
 }
 
 FOUND = {

@@ -21,7 +21,8 @@ from mattn.masks import describe
 from mattn.masks.__main__ import main
 from mattn.masks.configs import FAMILIES, comparisons
 from mattn.masks.configs.described import groups, runs
-from mattn.masks.configs.shapes import chunks, near, same_image
+from mattn.masks.configs.shapes import same_image
+from mattn.masks.patterns import chunks, near
 from mattn.repro import recorded
 
 FAR = 40_000

@@ -13,9 +13,9 @@ from typing import Any
 
 from mattn.masks.algebra import Mask
 from mattn.masks.configs.fields import Fields
-from mattn.masks.configs.shapes import chunks, near
 from mattn.masks.matrices import is_count
 from mattn.masks.named import causal, full, window
+from mattn.masks.patterns import chunks, near
 
 __all__ = ["FAMILIES", "Family", "Layers"]
 

@@ -1,4 +1,4 @@
-"""Rules that configurations name and that no chapter derives, each in a few lines.
+"""A rule that configurations of models of images and text name.
 
 Chapter 2 says how a rule of one's own is made.
 """
@@ -10,53 +10,9 @@ from torch import Tensor
 
 from mattn.masks.algebra import Mask
 from mattn.masks.named import documents
-from mattn.masks.rules import Rule, rule
-from mattn.masks.spans import Spans
-from mattn.reach import Reach
+from mattn.masks.rules import rule
 
-__all__ = ["chunks", "near", "same_image"]
-
-
-def chunks(c: int) -> Mask:
-    """Keys of the query's own chunk of ``c`` slots: ``q // c = k // c``.
-
-    >>> from mattn import causal
-    >>> (causal & chunks(2)).matrix(4)
-    tensor([[ True, False, False, False],
-            [ True,  True, False, False],
-            [False, False,  True, False],
-            [False, False,  True,  True]])
-    """
-
-    def shape(q: Tensor, n_keys: int) -> Spans:
-        start = q // c * c
-        first, end = (t.clamp(0, n_keys)[None] for t in (start, start + c))
-        return Spans(first, end, exact=True)
-
-    bound = Reach(behind=c, ahead=c - 1)
-    return Rule(
-        lambda b, q, k: q // c == k // c, f"chunks({c})", None, None, bound, shape
-    )
-
-
-def near(w: int) -> Mask:
-    """Keys at most ``w`` slots from the query, on either side: ``|q − k| <= w``.
-
-    >>> near(1).matrix(3)
-    tensor([[ True,  True, False],
-            [ True,  True,  True],
-            [False,  True,  True]])
-    """
-
-    def shape(q: Tensor, n_keys: int) -> Spans:
-        first, end = (t.clamp(0, n_keys)[None] for t in (q - w, q + w + 1))
-        return Spans(first, end, exact=True)
-
-    def function(b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return (k >= q - w) & (k <= q + w)
-
-    bound = Reach(behind=w + 1, ahead=w)
-    return Rule(function, f"near({w})", None, None, bound, shape, band=True)
+__all__ = ["same_image"]
 
 
 def same_image(ids: Tensor) -> Mask:
