@@ -2,8 +2,8 @@
 
 1. agreement: the little model of chapter 1, twenty seeds: the verb's number, right
               or not, when the animal's cell is covered, split by the number.
-2. repeats:   two layers of attention, three seeds, 300 and 600 steps; one layer,
-              1,500 steps; one layer at a fixed period; the future visible.
+2. repeats:   two layers of attention, three seeds, 300 steps; one layer, 900;
+              one layer at a fixed period; two with the future visible, 100 steps.
 3. cuts:      what it costs, in nats, to remove a head of layer 0, to cut an edge of
               it, and to swap one path from it into layer 1.
 4. resting:   where heads of layer 1 look while nothing has come again, with and
@@ -207,17 +207,13 @@ def cuts(test: Test, model: Decoder) -> dict:
         "head": best,
     }
     for part in ("query", "key", "value"):
-        paths = [
-            path((0, h), (1, r, part), mean[h]) for h in range(4) for r in range(4)
-        ]
-        found[f"path_{part}"] = cost(*paths)
-        own = [path((0, best), (1, r, part), mean[best]) for r in range(4)]
-        found[f"path_{part}_of_best"] = cost(*own)
+        own = [path(0, {best: mean[best]}, (1, r, part)) for r in range(4)]
+        found[f"path_{part}"] = cost(*own)
     return found
 
 
-def resting(seed: int, n_steps: int, begin: bool) -> dict:
-    model, test = train(seed, 2, n_steps, begin=begin), Test(begin=begin)
+def resting(model: Decoder, seed: int, begin: bool) -> dict:
+    test = Test(begin=begin)
     last = test.looks(model)[-1]
     share = pattern_score(last, first_token, causal, queries=test.early)
     return {
@@ -226,6 +222,30 @@ def resting(seed: int, n_steps: int, begin: bool) -> dict:
         **test.losses(model),
         "first_token": share.share.tolist(),
         "null": share.null,
+    }
+
+
+def of_seed(seed: int, n_steps: int) -> dict:
+    test, fixed_test = Test(), Test((16, 16))
+    began = time.process_time()
+    model = train(seed, 2, n_steps)
+    seconds = time.process_time() - began
+    fixed = train(seed, 1, n_steps, periods=(16, 16))
+    visible = train(seed, 2, -(-n_steps // 3), mask=full)
+    begun = train(seed, 2, n_steps, begin=True)
+    return {
+        "seed": seed,
+        "cpu_seconds": seconds,
+        **test.losses(model),
+        **scores(test, model),
+        "cuts": cuts(test, model),
+        "fixed_period": {
+            "own": fixed_test.losses(fixed),
+            "other": test.losses(fixed),
+            **scores(fixed_test, fixed),
+        },
+        "future_visible": {**test.losses(visible), **scores(test, visible)},
+        "resting": [resting(model, seed, False), resting(begun, seed, True)],
     }
 
 
@@ -238,48 +258,17 @@ def _arguments():
 def main() -> None:
     given = _arguments()
     scale = 100 if given.quick else 1
-    n_steps, test = 300 // scale, Test()
     out = {
         "what": "attention heads of small models: where they look, what cutting costs",
         **measure.header(note=given.note),
         "quick": given.quick,
         "threads": 1,
         "ln_V": math.log(V),
-        "agreement": [],
-        "two_layers": [],
-        "resting": [],
+        "one_layer": Test().losses(train(0, 1, 900 // scale)),
     }
-    for seed in range(20 if scale == 1 else 1):
-        out["agreement"].append(of_writer(train_writer(seed, 1000 // scale), seed))
-    for seed in SEEDS if scale == 1 else (0,):
-        began = time.process_time()
-        model = train(seed, 2, n_steps)
-        seconds = time.process_time() - began
-        longer = train(seed, 2, 2 * n_steps)
-        fixed, visible = (
-            train(seed, 1, n_steps, periods=(16, 16)),
-            train(seed, 2, n_steps // 3, mask=full),
-        )
-        out["two_layers"].append(
-            {
-                "seed": seed,
-                "cpu_seconds": seconds,
-                "after_300": test.losses(model),
-                "after_600": test.losses(longer),
-                **scores(test, model),
-                "cuts": cuts(test, model),
-                "fixed_period": {
-                    "own": Test((16, 16)).losses(fixed),
-                    "other": test.losses(fixed),
-                    **scores(Test((16, 16)), fixed),
-                },
-                "future_visible": {**test.losses(visible), **scores(test, visible)},
-            }
-        )
-        for begin in (False, True):
-            out["resting"].append(resting(seed, n_steps, begin))
-        print(out["two_layers"][-1], flush=True)
-    out["one_layer"] = test.losses(train(0, 1, 1500 // scale))
+    seeds = range(20 if scale == 1 else 1)
+    out["agreement"] = [of_writer(train_writer(s, 1000 // scale), s) for s in seeds]
+    out["two_layers"] = [of_seed(seed, 300 // scale) for seed in SEEDS[: len(seeds)]]
     measure.write(out, given.to)
 
 

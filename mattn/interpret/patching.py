@@ -7,10 +7,9 @@ that runs is the model's own. Derived in chapter 11.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -176,40 +175,42 @@ def freeze(
     return change
 
 
+# Long because: its hooks share what one of them saw, so they stand together.
 def path(
-    source: tuple[int, int],
+    source: int,
+    outputs: Mapping[int, Float[Tensor, "*#B #T #D"] | float],
     into: tuple[int, int, str],
-    output: Float[Tensor, "*#B #T #D"] | float = 0.0,
 ) -> Change:
     """``replace`` along one path: only what one later head reads is changed.
 
-    ``source`` is (block, head); ``into`` is (block, head, part), part one of
-    ``"query"``, ``"key"``, ``"value"``. Everything else of the model, the MLPs
-    between included, hears the head as it was. Where several heads share a key
-    head, all of them read the change. Source: Wang et al. 2022, arXiv:2211.00593.
+    ``source`` is the block of the heads that are replaced, head → output; ``into``
+    is (block, head, part), part one of ``"query"``, ``"key"``, ``"value"``. All
+    else in the model, the MLPs between included, hears the heads as they were. Where
+    query heads share a key head, all of them read the change. Of two paths into one
+    place the later stands. Source: Wang et al. 2022, arXiv:2211.00593.
     """
-    (first, head), (later, reader, part) = source, into
-    if part not in ("query", "key", "value") or later <= first:
+    later, reader, part = into
+    if part not in ("query", "key", "value") or later <= source:
         raise ValueError(
             "path: expected a part query, key or value of a later block; got "
-            f"{part!r} of block {later}, from block {first}."
+            f"{part!r} of block {later}, from block {source}."
         )
 
     def change(model: nn.Module, hooks: ExitStack) -> None:
         blocks = _stack(model).blocks
-        writes, reads = blocks[first].attention, blocks[later].attention
-        own = _head(writes, head)
+        writes, reads = blocks[source].attention, blocks[later].attention
+        owns = [(_head(writes, head), output) for head, output in outputs.items()]
         place = _head(reads, reader)
-        if part != "query":
-            group = reads.n_heads // reads.n_kv_heads
-            place = slice(*(n * reads.d_head for n in _next(reader // group)))
+        if part != "query":  # several heads of queries may share it
+            first = reader * reads.n_kv_heads // reads.n_heads * reads.d_head
+            place = slice(first, first + reads.d_head)
         norm, seen = blocks[later].attention_norm, {}
 
         def difference(module, args):
-            (heads,) = args
-            changed = torch.zeros_like(heads)
-            changed[..., own] = output - heads[..., own]
-            seen["written"] = nn.functional.linear(changed, module.weight)
+            changed = args[0].clone()
+            for own, output in owns:
+                changed[..., own] = output
+            seen["written"] = nn.functional.linear(changed - args[0], module.weight)
 
         def stream(module, args):
             seen["x"] = args[0]
@@ -217,9 +218,8 @@ def path(
         def read(module, args, out):
             # Not norm(x): its hooks, also those of other paths, are for the stream.
             x = norm.forward(seen["x"] + seen["written"])
-            other = nn.functional.linear(x, module.weight)
             out = out.clone()
-            out[..., place] = other[..., place]
+            out[..., place] = nn.functional.linear(x, module.weight)[..., place]
             return out
 
         hooks.enter_context(writes.output.register_forward_pre_hook(difference))
@@ -227,10 +227,6 @@ def path(
         hooks.enter_context(getattr(reads, part).register_forward_hook(read))
 
     return change
-
-
-def _next(n: int) -> tuple[int, int]:
-    return n, n + 1
 
 
 def _stack(model: nn.Module) -> Stack:

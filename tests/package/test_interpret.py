@@ -73,7 +73,7 @@ def every_change(model):
         replace(0, 1),
         replace(name, 1, outputs[name][:, 2]),
         freeze(0, 1, weights[name][:, 2]),
-        path((0, 1), (1, 3, "key")),
+        path(0, {1: 0.0}, (1, 3, "key")),
     ]
 
 
@@ -193,7 +193,7 @@ def test_a_path_changes_one_part_of_one_head(part):
     torch.manual_seed(3)
     model = model_of("plain").eval()
     _, weights, outputs = recorded(model)
-    with patched(model, path((0, 1), (1, 2, part))):
+    with patched(model, path(0, {1: 0.0}, (1, 2, part))):
         _, changed, handed = recorded(model)
     name = "blocks.1.attention"
     for head in range(4):
@@ -211,7 +211,7 @@ def test_all_paths_of_a_last_layer_without_mlps_are_the_head_removed():
     torch.nn.init.zeros_(model.blocks[0].mlp.down.weight)
     parts = [(1, h, part) for h in range(4) for part in ("query", "key", "value")]
     removed = recorded_with(model, replace(0, 1))
-    paths = recorded_with(model, *(path((0, 1), into) for into in parts))
+    paths = recorded_with(model, *(path(0, {1: 0.0}, into) for into in parts))
     same(paths["blocks.1.attention"], removed["blocks.1.attention"], atol=1e-5)
 
 
@@ -224,8 +224,8 @@ def test_a_path_along_which_nothing_changes_changes_nothing(model):
     before, _, outputs = recorded(model)
     own = outputs["blocks.0.attention"][:, 1]
     for part in ("query", "key", "value"):
-        same(run(model, path((0, 1), (1, 3, part), own)), before, atol=1e-5)
-        assert not torch.equal(run(model, path((0, 1), (1, 3, part))), before)
+        same(run(model, path(0, {1: own}, (1, 3, part))), before, atol=1e-5)
+        assert not torch.equal(run(model, path(0, {1: 0.0}, (1, 3, part))), before)
 
 
 def test_the_parts_of_a_logit_sum_to_it_and_each_is_what_it_says(model):
@@ -333,11 +333,11 @@ def test_what_is_no_layer_rule_or_path_is_refused():
     with pytest.raises(ValueError, match="which has none"):
         attention_layers(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="a later block"):
-        path((1, 0), (0, 1, "key"))
+        path(1, {0: 0.0}, (0, 1, "key"))
     with pytest.raises(ValueError, match="a part query"):
-        path((0, 0), (1, 1, "output"))
+        path(0, {0: 0.0}, (1, 1, "output"))
     with pytest.raises(ValueError, match="expected a Decoder"):
-        run(MultiHeadAttention(8, 2), path((0, 0), (1, 1, "key")))
+        run(MultiHeadAttention(8, 2), path(0, {0: 0.0}, (1, 1, "key")))
     assert hooks_of(model) == 0
 
 
