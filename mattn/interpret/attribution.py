@@ -6,7 +6,7 @@ Derived in chapter 11.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -59,7 +59,8 @@ def attribution(
         )
         hooks.enter_context(first)
         hooks.enter_context(last)
-        for block in model.blocks:
+        blocks: Any = model.blocks
+        for block in blocks:
             keep = block.mlp.register_forward_hook(lambda m, a, out: mlps.append(out))
             hooks.enter_context(keep)
         logits = model(tokens, **given)

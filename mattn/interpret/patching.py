@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -197,14 +198,15 @@ def path(
         )
 
     def change(model: nn.Module, hooks: ExitStack) -> None:
-        blocks = _stack(model).blocks
+        blocks: Any = _stack(model).blocks
         writes, reads = blocks[source].attention, blocks[later].attention
         owns = [(_head(writes, head), output) for head, output in outputs.items()]
         place = _head(reads, reader)
         if part != "query":  # several heads of queries may share it
             first = reader * reads.n_kv_heads // reads.n_heads * reads.d_head
             place = slice(first, first + reads.d_head)
-        norm, seen = blocks[later].attention_norm, {}
+        norm = blocks[later].attention_norm
+        seen: dict[str, Tensor] = {}
 
         def difference(module, args):
             changed = args[0].clone()
