@@ -4,7 +4,7 @@ One chapter of the book, one module of the package. Layers; imports only
 point down, and a test holds the modules to this drawing:
 
     7  judge
-    6  audit · metrics
+    6  audit · metrics · interpret
     5  generation · training · pretrained · parallel · atlas
     4  models · playground · reader
     3  heads
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what checkers of types, and editors, see
     from mattn import generation as generation
     from mattn import heads as heads
     from mattn import inputs as inputs
+    from mattn import interpret as interpret
     from mattn import judge as judge
     from mattn import losses as losses
     from mattn import masks as masks

@@ -6,6 +6,7 @@ Chapters 1, 5, 7 and 8 learn from them.
 from mattn.data.corpora import DataMissing, multi30k, tiny_shakespeare
 from mattn.data.markov import MarkovSource
 from mattn.data.pairs import BytePairs, Words, pair_batches
+from mattn.data.repeats import repeats
 from mattn.data.stories import Grammar, stories
 from mattn.data.tokens import (
     Characters,
@@ -28,6 +29,7 @@ __all__ = [
     "padded",
     "pair_batches",
     "random_windows",
+    "repeats",
     "split_pairs",
     "stories",
     "story_batches",
