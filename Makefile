@@ -83,8 +83,11 @@ test: $(READY) ## everything a change must pass: style, types, book, tests, outp
 		--nbval-current-env --nbval-cell-timeout 3600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-mypy basedpyright: $(READY)
-	$(PY) -m $@
+mypy: $(READY)
+	$(PY) -m mypy
+
+basedpyright: $(READY)
+	$(PY) -m basedpyright
 
 test-long: $(READY) $(INSTRUCTOR) $(BUILT) ## what takes longer: browser, Colab, PDF, a class graded, mutants
 	$(PYTEST) tests -m "long and not weekly"
