@@ -80,6 +80,7 @@ def _head(layer: MultiHeadAttention, head: int) -> slice:
 def patched(model: nn.Module, *changes: Change) -> Iterator[None]:
     """The model with these changes; without them again at the end, whatever happens.
 
+    >>> import torch
     >>> from mattn import Config, Decoder
     >>> model = Decoder(Config(n_symbols=7, d_model=8, n_layers=2, n_heads=2))
     >>> with patched(model, replace(0, 1)):
