@@ -115,6 +115,37 @@ def test_the_record_of_training_keeps_the_bounds():
     assert median["1"]["loss"] <= 1.57
 
 
+def test_the_record_of_heads_keeps_the_bounds():
+    record = json.loads((RECORDS / "heads_cpu.json").read_text())
+    assert not record["quick"]
+    assert [run["seed"] for run in record["agreement"]] == list(range(20))
+    assert all(min(run["right"]) > 0.98 for run in record["agreement"])
+    assert record["one_layer"]["again"] > 1
+    assert [run["seed"] for run in record["two_layers"]] == [0, 1, 2]
+    for run in record["two_layers"]:
+        cut = run["cuts"]
+        assert run["again"] < 0.5 < record["one_layer"]["again"]
+        assert run["first"] > record["ln_V"] > 1 > run["future_visible"]["first"]
+        assert cut["edge_1"][0] > 3 > cut["edge_2"][0]
+        assert cut["path_key"][0] > max(cut["path_query"][0], cut["path_value"][0])
+        assert run["fixed_period"]["own"]["again"] < 0.5
+        assert run["fixed_period"]["other"]["again"] > 3
+
+
+@pytest.mark.weekly
+def test_the_benchmark_of_heads_runs_end_to_end(tmp_path):
+    path = tmp_path / "heads.json"
+    subprocess.run(
+        [sys.executable, "benchmarks/heads.py", "--quick", "--to", str(path)],
+        cwd=BENCHMARKS.parent,
+        env=os.environ | {"MATTN_PROGRESS": "0", "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    record = json.loads(path.read_text())
+    check_origin(record)
+    assert record["quick"]
+
+
 @pytest.mark.weekly
 def test_the_benchmark_of_attention_runs_end_to_end(tmp_path):
     path = tmp_path / "deeper" / "attention.json"
