@@ -1,9 +1,9 @@
 """What the heads of a model look at, and what of it the model needs.
 
 Four questions that do not ask the same: where does a head look
-(:mod:`~mattn.interpret.patterns`); what changes if an edge is covered, a head
-silenced, or its output taken from another run (:mod:`~mattn.interpret.patching`);
-what does it write towards a logit (:mod:`~mattn.interpret.attribution`). All of it
+(``interpret.patterns``); what changes if an edge is covered, a head
+silenced, or its output taken from another run (``interpret.patching``);
+what does it write towards a logit (``interpret.attribution``). All of it
 goes through the model's own forward. Derived in chapter 11.
 """
 

@@ -21,7 +21,7 @@ Derived in chapter 2.
 from mattn.masks.algebra import Mask, default_slots
 from mattn.masks.cases import Conformed, conform, export, from_mask_mod
 from mattn.masks.compared import Difference, difference
-from mattn.masks.configs import describe, masks_of
+from mattn.masks.configs import Layers, describe, masks_of
 from mattn.masks.listed import (
     cumulative,
     global_tokens,
@@ -52,6 +52,7 @@ from mattn.reach import Reach
 __all__ = [
     "Conformed",
     "Difference",
+    "Layers",
     "Mask",
     "Reach",
     "Spans",

@@ -20,7 +20,7 @@ __all__ = ["Cost", "plan"]
 class Cost(NamedTuple):
     """One way to deal ``n`` tokens to some processes, under one rule."""
 
-    layout: Layout
+    layout: str
     pairs: Int[Tensor, "steps size"]
     """Allowed pairs that each process computes in each step of the round."""
     hops: int
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 
 
 def plan(mask: Mask, n: int, size: int, *, block: int = 128) -> list[Cost]:
-    """The cost of each layout, in the order of :data:`LAYOUTS`.
+    """The cost of each layout, in the order of ``LAYOUTS``.
 
     Pairs are those the rule allows; ``tiles`` those blocks of ``block`` by ``block``
     that a kernel cannot skip. Each pair of parts is looked at: n² cells in all.

@@ -39,7 +39,7 @@ def masks_of(config: Any, *, images: Tensor | None = None) -> Layers:
     full
 
     Slots count the tokens of a row: padding is to be added, or stands at
-    negative slots (:meth:`~mattn.Mask.at`); packed documents are
+    negative slots (:meth:`~mattn.masks.Mask.at`); packed documents are
     ``documents(ids, within=rule)``. ``images`` numbers the images of models
     that see them in both directions, (T,) or (B, T), −1 for text; without it
     the rules are those of text alone.
