@@ -77,7 +77,7 @@ class Atlas:
         head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
         rows = "\n".join(map(_row, self.entries))
         return (
-            f'<div class="mattn-atlas" style="overflow-x: auto">\n<svg width="0" '
+            f'<div class="mattn-atlas">\n<svg width="0" '
             f'height="0" style="position: absolute" aria-hidden="true"><defs>{HATCH}'
             "</defs></svg>\n<table>\n<caption>Rows of a picture are queries, "
             "columns are keys, 8 of each; blue = may attend. Pairs are counted for 8 "
@@ -105,7 +105,7 @@ def _row(entry: Entry) -> str:
     words = [
         f"{picture(entry.matrix(len(WORDS)), entry.title)}",
         _told(entry),
-        f"{pairs}<br><code>{html.escape(entry.pairs)}</code>",
+        f"{pairs}",
         f"{after or 'by layer'}",
         html.escape(entry.kept),
         f"{share:.0%}",
@@ -121,27 +121,40 @@ def _row(entry: Entry) -> str:
 
 def _told(entry: Entry) -> str:
     """Name, rule, sentence, users and source, and the way into the playground."""
-    named = ", ".join(f"{n} = {v}" for n, v in entry.given.items() if len(v) < 20)
-    large = ", ".join(f"{n} = {v}" for n, v in entry.large.items() if len(v) < 20)
-    at = "; ".join(filter(None, (named, large and f"at 4,096: {large}")))
-    cells = entry.matrix(len(WORDS))
     rule = f"<code>{html.escape(entry.rule)}</code>"
-    parts = [
-        f'<strong><a href="#mask-{entry.key}">{html.escape(entry.title)}</a></strong> '
-        + (f"is no mask; its bound: {rule}" if entry.instead else rule),
-        html.escape(at),
-        html.escape(entry.instead),
+    shown = entry.matrix(len(WORDS))
+    lines = [
+        f'<strong><a href="#mask-{entry.key}">{html.escape(entry.title)}</a></strong>',
+        f"{html.escape(entry.instead)} The mask that bounds it: {rule}"
+        if entry.instead
+        else rule,
         html.escape(entry.why),
         f"Used by {html.escape(entry.who)}. {_sources(entry)}.",
-        f'<a href="playground.html{html.escape(address(WORDS, cells))}">'
+        f"Pairs: <code>{html.escape(entry.pairs)}</code>{_numbers(entry)}",
+        f'<a href="playground.html{html.escape(address(WORDS, shown))}">'
         f"In the playground<span hidden>: {html.escape(entry.title)}</span></a>",
     ]
-    return "<br>".join(filter(None, parts))
+    return "".join(f"<div>{line}</div>" for line in lines)
+
+
+def _numbers(entry: Entry) -> str:
+    """The parameters of the picture, and those of the counts at 4,096 tokens."""
+    small, large = (
+        ", ".join(f"{n} = {v}" for n, v in given.items() if len(v) < 20)
+        for given in (entry.given, entry.large)
+    )
+    both = [small, large and f"at 4,096 tokens {large}"]
+    said = "; ".join(filter(None, both))
+    return f", with {html.escape(said)}" if said else ""
 
 
 def _sources(entry: Entry) -> str:
-    """Keys as links to the bibliography, and what stands in brackets."""
+    """Links into the bibliography by name and year, and what stands in brackets."""
     keys, _, more = entry.source.partition(" (")
-    links = [f'<a href="bibliography.html#{key}">{key}</a>' for key in keys.split(", ")]
+    links = [
+        f'<a href="bibliography.html#{key}">{name.capitalize()} {year}</a>'
+        for key in keys.split(", ")
+        for name, year in re.findall(r"^([a-z]+)(\d{4})", key)
+    ]
     more = re.sub(r"\)$", "", more)
     return ", ".join(links) + (f"; {html.escape(more)}" if more else "")
