@@ -52,6 +52,13 @@ GENERATED = {
 }
 
 
+def name_works(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """A work of the bibliography has its key as an address, which never moves."""
+    keys = {c.citation_id: c.key for c in app.env.get_domain("cite").citations}
+    for work in doctree.findall(nodes.citation):
+        work["ids"] += [keys[own] for own in work["ids"] if own in keys]
+
+
 def shortened(text: str) -> str:
     """One line of at most ``LONGEST`` characters, cut between words."""
     text = " ".join(text.split())
@@ -193,6 +200,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", set_site)
     app.connect("config-inited", set_edition)
     app.connect("config-inited", search.set_shortcuts)
+    app.connect("doctree-resolved", name_works)
     app.connect("html-page-context", add_buttons, priority=510)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", share_script)

@@ -62,6 +62,7 @@ FAR = "https://example.org"
 
 PLANTS = [
     ("#top", "#nowhere", "links_resolve"),
+    ("#top", "#nowhere&s=a+b", "links_resolve"),
     ("other.html#below", "other.html#nowhere", "links_resolve"),
     ("other.html#below", "missing.html", "links_resolve"),
     ("other.html#below", "../outside.html", "links_resolve"),

@@ -77,7 +77,8 @@ def addresses(page: BeautifulSoup) -> Iterator[tuple[Tag, str]]:
 
 
 def links_resolve(site: Site) -> Iterator[str]:
-    """Every internal link leads to a file of the book, and to its anchor."""
+    """Every internal link leads to a file of the book, and to its anchor; what
+    stands after an & there is the state of a playground."""
     for path, page in site.pages.items():
         for _, address in addresses(page):
             folder, inside = path.parent, address
@@ -96,9 +97,9 @@ def links_resolve(site: Site) -> Iterator[str]:
             elif not target.is_file():
                 yield f"{site.name(path)}: {address} does not exist"
             elif (
-                parts.fragment
+                (anchor := unquote(parts.fragment).partition("&")[0])
                 and target in site.anchors
-                and unquote(parts.fragment) not in site.anchors[target]
+                and anchor not in site.anchors[target]
             ):
                 yield f"{site.name(path)}: {address}: no such anchor"
 
