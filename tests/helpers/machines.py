@@ -236,9 +236,3 @@ def oracle():
     mine = ring_attention(*parts, causal, slots=own)
     ours = mine, *torch.autograd.grad((mine * grad).sum(), parts)
     return max((a - b).abs().max().item() for a, b in zip(theirs, ours, strict=True))
-
-
-def grid(lengths):
-    """What takes longer: more lengths, and one batch against the formula."""
-    found = equal_to_one(lengths, torch.float64)
-    return found, oracle()

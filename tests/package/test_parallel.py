@@ -171,12 +171,10 @@ def test_a_checkpoint_of_four_is_taken_up_by_one_and_by_two(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_any_number_of_processes_gives_what_one_gives(size):
-    for found, off in run(machines.grid, size, (1, 4, 12, 19)):
+    for found in run(machines.equal_to_one, size, (1, 4, 12, 19), torch.float64):
         for one in found:
             assert one.forward <= 1e-12, one
             assert one.gradients <= 1e-11, one
-        if size == 2 and isinstance(off, float):
-            assert off < 2e-6  # torch's own ring
 
 
 @pytest.mark.long
