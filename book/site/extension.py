@@ -54,7 +54,8 @@ GENERATED = {
 
 def name_works(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """A work of the bibliography has its key as an address, which never moves."""
-    keys = {c.citation_id: c.key for c in app.env.get_domain("cite").citations}
+    works: Any = app.env.get_domain("cite")  # sphinxcontrib.bibtex's
+    keys = {c.citation_id: c.key for c in works.citations}
     for work in doctree.findall(nodes.citation):
         work["ids"] += [keys[own] for own in work["ids"] if own in keys]
 
