@@ -102,27 +102,27 @@ def _row(entry: Entry) -> str:
     skipped, every = entry.skipped
     pairs, share = entry.n_pairs(len(WORDS)), skipped / every
     after = "" if entry.alternates else entry.seen_after(2)
+    cells = entry.matrix(len(WORDS))
     words = [
-        f"{picture(entry.matrix(len(WORDS)), entry.title)}",
-        _told(entry),
-        f"{pairs}",
+        picture(cells, entry.title),
+        _told(entry, cells),
+        str(pairs),
         f"{after or 'by layer'}",
         html.escape(entry.kept),
         f"{share:.0%}",
     ]
     sort = (entry.title, entry.title, pairs, after or 0, entry.kept, share)
-    cells = "".join(
+    row = "".join(
         f'<td data-sort="{html.escape(str(key))}">{text}</td>'
         for text, key in zip(words, sort, strict=True)
     )
     kind = "no mask" if entry.instead else "mask"
-    return f'<tr id="mask-{entry.key}" data-kind="{kind}">{cells}</tr>'
+    return f'<tr id="mask-{entry.key}" data-kind="{kind}">{row}</tr>'
 
 
-def _told(entry: Entry) -> str:
+def _told(entry: Entry, cells: Bool[Tensor, "Tq Tk"]) -> str:
     """Name, rule, sentence, users and source, and the way into the playground."""
     rule = f"<code>{html.escape(entry.rule)}</code>"
-    shown = entry.matrix(len(WORDS))
     lines = [
         f'<strong><a href="#mask-{entry.key}">{html.escape(entry.title)}</a></strong>',
         f"{html.escape(entry.instead)} The mask that bounds it: {rule}"
@@ -131,7 +131,7 @@ def _told(entry: Entry) -> str:
         html.escape(entry.why),
         f"Used by {html.escape(entry.who)}. {_sources(entry)}.",
         f"Pairs: <code>{html.escape(entry.pairs)}</code>{_numbers(entry)}",
-        f'<a href="playground.html{html.escape(address(WORDS, shown))}">'
+        f'<a href="playground.html{html.escape(address(WORDS, cells))}">'
         f"In the playground<span hidden>: {html.escape(entry.title)}</span></a>",
     ]
     return "".join(f"<div>{line}</div>" for line in lines)

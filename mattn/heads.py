@@ -175,6 +175,15 @@ def merge_heads(x: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T HD"]:
     return x.transpose(1, 2).flatten(2)
 
 
+def layers_of(model: nn.Module) -> dict[str, MultiHeadAttention]:
+    """The attention layers of a model by their names in it, in its order."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, MultiHeadAttention)
+    }
+
+
 @contextmanager
 def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record the weights of every :class:`MultiHeadAttention` in ``model``.
@@ -190,11 +199,7 @@ def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     torch.Size([1, 2, 3, 3])
     """
     weights: dict[str, Tensor] = {}
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, MultiHeadAttention)
-    }
+    layers = layers_of(model)
     if not layers:
         raise ValueError(
             f"record_weights: {type(model).__name__} holds no MultiHeadAttention."

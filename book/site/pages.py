@@ -45,7 +45,7 @@ SOURCE = re.compile(
 SEARCH = re.compile(
     r'(<button class="[^"]*\bsearch-button-field\b[^>]*?) aria-label="[^"]*"'
 )
-SPY = '"scroll" data-bs-target="#pst-page-toc-nav"'
+SPY = 'data-bs-spy="scroll" data-bs-target="{}"'
 RELATIVE = re.compile(
     r'\b(href|src|action|data-content_root)="(?![a-z]+:|//|#)([^"]*)"'
 )
@@ -165,9 +165,8 @@ def finished(text: str, page: Path) -> str:
     text = text.replace('<th class="head"><p></p></th>', '<td class="head"></td>')
     # What follows the reader's place looks for contents under another name and, not
     # finding them, takes every link of the page for one, the playground's, too.
-    if 'id="pst-page-toc-nav"' in text:
-        text = text.replace('"scroll" data-bs-target=".bd-toc-nav"', SPY)
-    text = text.replace('data-bs-spy="scroll" data-bs-target=".bd-toc-nav"', "")
+    spy = SPY.format("#pst-page-toc-nav") if 'id="pst-page-toc-nav"' in text else ""
+    text = text.replace(SPY.format(".bd-toc-nav"), spy)
     text = ARGUMENTS.sub(arguments, text)
     text = ICONS.sub("", text)
     text = SOURCE.sub(r"\1 download\2", text)

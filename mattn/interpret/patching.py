@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mattn.heads import MultiHeadAttention, split_heads
+from mattn.heads import MultiHeadAttention, layers_of, split_heads
 from mattn.masks import Mask, full
 from mattn.models import Stack
 
@@ -41,11 +41,7 @@ def attention_layers(model: nn.Module) -> dict[str, MultiHeadAttention]:
     decoder without cross-attention, that of the block. ``ValueError`` for a model
     that has none.
     """
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, MultiHeadAttention)
-    }
+    found = layers_of(model)
     if not found:
         raise ValueError(
             "expected a model with layers of mattn.MultiHeadAttention; got "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mattn import softmax
 from mattn.cache import KVCache
-from mattn.heads import MultiHeadAttention
+from mattn.heads import layers_of
 from mattn.masks import Mask
 from mattn.parallel.ring import as_rule, partial_of, ring_attention
 from mattn.parallel.talk import Counts, agree_on_queries, ranks
@@ -43,7 +43,7 @@ def over_processes(
 
     Raises ``ValueError`` for a model whose embedding reads the tokens before.
     """
-    layers = [m for m in model.modules() if isinstance(m, MultiHeadAttention)]
+    layers = layers_of(model).values()
     if any(getattr(part, "n_grams", None) is not None for part in model.modules()):
         raise ValueError(
             "over_processes: expected an embedding of single tokens; got one of n-grams"

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mattn.masks.matrices import described
 from mattn.slots import is_integer
 
 __all__ = ["Counts", "Held", "agree", "agree_on_queries", "exchange", "ranks", "told"]
@@ -102,7 +103,7 @@ def agree_on_queries(q: Tensor, slots: Tensor, group: Any = None) -> None:
         if slots.shape != q.shape[2:3] or not is_integer(slots) or (slots < 0).any():
             raise ValueError(
                 f"expected slots ({q.shape[2]},) >= 0 of the new tokens, alike for all "
-                f"rows; got {_described(slots)}."
+                f"rows; got {described(slots)}."
             )
         return tuple(q.shape), slots.tolist()
 
@@ -127,13 +128,13 @@ def _own(q: Tensor, k: Tensor, v: Tensor, slots: Tensor) -> Held:
         raise ValueError(
             "expected q (B, H, T, D), k (B, Hkv, T, D), v (B, Hkv, T, Dv) of one "
             "floating-point dtype, T the tokens of this process, Hkv dividing H; got "
-            f"{_described(q)}, {_described(k)}, {_described(v)}."
+            f"{described(q)}, {described(k)}, {described(v)}."
         )
     B, T = q.shape[0], q.shape[2]
     if not is_integer(slots) or tuple(slots.shape) not in ((T,), (B, T)):
         raise ValueError(
             f"expected integer slots ({T},) or ({B}, {T}), which tokens of the whole "
-            f"sequence these are; got {_described(slots)}. deal(n, size, layout)[rank] "
+            f"sequence these are; got {described(slots)}. deal(n, size, layout)[rank] "
             "says them."
         )
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
@@ -205,7 +206,3 @@ def _gone(rank: int, peers: list[int], error: Exception) -> RuntimeError:
         f"process {rank}: expected process {names} to send and to receive; it is gone, "
         f"or was silent until the group's timeout ({error})."
     )
-
-
-def _described(t: Tensor) -> str:
-    return f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}"
